@@ -1,0 +1,7 @@
+"""Archives: files of customers' texts, read, labelled and written a chunk at a time."""
+
+from gapnlp.archive.columns import GAP_COLUMNS
+from gapnlp.archive.job import ArchiveJob, JobOptions, Summary, open_job
+from gapnlp.archive.reader import open_source
+
+__all__ = ["GAP_COLUMNS", "ArchiveJob", "JobOptions", "Summary", "open_job", "open_source"]

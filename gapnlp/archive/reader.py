@@ -1,0 +1,82 @@
+"""Open an archive for reading: the format by its name, checked against its content."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gapnlp.archive.chunk import Source
+from gapnlp.archive.format import FileFormat, check_magic, format_of, stream_format
+from gapnlp.archive.textfile import TextFile
+from gapnlp.errors import InputError
+
+STREAM = "-"
+
+
+@contextmanager
+def open_source(name: str, *, stream_kind: str | None = None) -> Iterator[Source]:
+    """Open one archive; `-` is stdin, put aside in a temporary file first.
+
+    Args:
+        name: A path, or `-`.
+        stream_kind: `csv`, `tsv` or `jsonl`: what stdin carries; CSV where nothing is said.
+
+    Raises:
+        InputError: The file is missing, empty, damaged, or not what its extension says.
+    """
+    if name != STREAM:
+        path = Path(name)
+        _check_file(path, name=name)
+        source = _open_path(path, file_format=format_of(name), name=name)
+        try:
+            yield source
+        finally:
+            source.close()
+        return
+    with tempfile.NamedTemporaryFile(prefix="gapnlp-stdin-") as aside:
+        shutil.copyfileobj(sys.stdin.buffer, aside)
+        aside.flush()
+        yield _open_path(Path(aside.name), file_format=stream_format(stream_kind), name="stdin")
+
+
+def _check_file(path: Path, *, name: str) -> None:
+    if path.is_dir():
+        raise InputError(f"{name} is a folder; name the files in it, as in  {name.rstrip('/')}/*.csv")
+    if not path.exists():
+        raise InputError(f"{name}: no such file; check the path, or use - to read from stdin")
+
+
+def _open_path(path: Path, *, file_format: FileFormat, name: str) -> Source:
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as exc:
+        raise InputError(f"{name}: cannot be read ({exc.strerror}); check its permissions") from exc
+    if not head:
+        raise InputError(f"{name}: the file is empty; expected at least one row")
+    check_magic(head, file_format=file_format, name=name)
+    return _source(path, file_format=file_format, name=name)
+
+
+def _source(path: Path, *, file_format: FileFormat, name: str) -> Source:
+    """Import only what the format needs: a CSV file waits for neither pyarrow nor openpyxl."""
+    if file_format.kind == "xlsx":
+        from gapnlp.archive.workbook import WorkbookSource
+
+        return WorkbookSource(path, name=name)
+    if file_format.kind == "parquet":
+        from gapnlp.archive.parquet import ParquetSource
+
+        return ParquetSource(path, name=name)
+    text = TextFile(path, gz=file_format.gz, name=name)
+    if file_format.kind == "jsonl":
+        from gapnlp.archive.jsonlines import JsonLinesSource
+
+        return JsonLinesSource(text)
+    from gapnlp.archive.tabular import DelimitedSource
+
+    return DelimitedSource(text, kind=file_format.kind)

@@ -1,0 +1,49 @@
+"""A larger teacher's opinion as targets for a smaller student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gapnlp.classifier import GapClassifier
+from gapnlp.taxonomy import LABELS
+from training.encode import Encoded
+
+
+def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path) -> npt.NDArray[np.float64]:
+    """Return the teacher's uncalibrated probabilities, 0–1. *Shape:* (n_texts, 5).
+
+    Uncalibrated on purpose: calibration follows the shares of the rows it was fitted on, and the student is
+    calibrated by itself.
+
+    Args:
+        teacher: A model directory.
+        texts: Texts to ask it about.
+        cache: File that keeps the answers, so that a resumed run need not ask again.
+    """
+    if cache.is_file():
+        kept: npt.NDArray[np.float64] = np.load(cache, allow_pickle=False)
+        if kept.shape == (len(texts), len(LABELS)):
+            return kept
+    logits = GapClassifier.load(teacher).logits(texts)
+    proba = 1 / (1 + np.exp(-logits))
+    np.save(cache, proba)
+    return proba
+
+
+def soften(encoded: Sequence[Encoded], proba: npt.NDArray[np.float64], *, soft_weight: float) -> list[Encoded]:
+    """Blend a teacher's probabilities into the targets (Hinton et al., 2015, "Distilling the knowledge").
+
+    Args:
+        encoded: Rows with their own targets.
+        proba: The teacher's probabilities, 0–1. *Shape:* (n_rows, 5).
+        soft_weight: Share of the teacher in the target, 0–1.
+    """
+    return [
+        replace(row, target=(soft_weight * soft + (1 - soft_weight) * row.target).astype(np.float32))
+        for row, soft in zip(encoded, proba, strict=True)
+    ]

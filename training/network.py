@@ -1,0 +1,89 @@
+"""The network that is fine-tuned: a text head for the gaps and a token head for their evidence, on one encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from gapnlp.model_dir import EVIDENCE_HEAD
+from gapnlp.taxonomy import LABELS
+
+HEAD_SEED = 0
+
+
+class GapNetwork(nn.Module):
+    """Five sigmoid outputs per text and five per token.
+
+    The text head is the encoder family's own `…ForSequenceClassification`, so that the saved folder loads in
+    `transformers` as it is and gives the same numbers there. The evidence head is one linear layer on the last hidden
+    state, so that evidence costs no second pass.
+    """
+
+    def __init__(self, text: PreTrainedModel) -> None:
+        super().__init__()
+        self.text = text
+        self.evidence = nn.Linear(text.config.hidden_size, len(LABELS))
+        nn.init.normal_(self.evidence.weight, std=0.02)
+        nn.init.zeros_(self.evidence.bias)
+
+    @classmethod
+    def from_encoder(cls, base: str, *, dropout: float, frozen_layers: int) -> GapNetwork:
+        """Put new heads on a pretrained encoder; the heads start the same every time.
+
+        Args:
+            base: A folder or a name on the hub.
+            dropout: Probability for hidden states, 0–1; attention has none.
+            frozen_layers: The embeddings and so many of the lowest layers do not learn (0: everything does).
+        """
+        config = AutoConfig.from_pretrained(base)
+        config.id2label = dict(enumerate(LABELS))
+        config.label2id = {label: index for index, label in enumerate(LABELS)}
+        config.problem_type = "multi_label_classification"
+        config.hidden_dropout_prob = dropout
+        config.attention_probs_dropout_prob = 0.0
+        torch.manual_seed(HEAD_SEED)
+        # "eager": on CPUs the backward pass of the fused attention takes about twice as long.
+        text = AutoModelForSequenceClassification.from_pretrained(
+            base, config=config, dtype=torch.float32, attn_implementation="eager"
+        )
+        network = cls(text)
+        network._freeze(frozen_layers)
+        return network
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return text logits (batch, 5) and token logits (batch, seq, 5) for ids and mask of shape (batch, seq)."""
+        output = self.text(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        return output.logits, self.evidence(output.hidden_states[-1])
+
+    def _freeze(self, n_layers: int) -> None:
+        frozen = tuple(f".layer.{index}." for index in range(n_layers))
+        for name, parameter in self.text.base_model.named_parameters():
+            below = (
+                "embeddings" in name
+                or "relative_attention_bias" in name
+                or any(f in f".{name}" for f in frozen)
+            )
+            if n_layers and below:
+                parameter.requires_grad_(requires_grad=False)
+
+    def save(self, folder: Path) -> None:
+        """Write the Hugging Face folder of the text head and the evidence head, weights in half precision.
+
+        Half precision halves the model; `round_weights` makes what is in memory equal to what is on disk.
+        """
+        self.text.config.dtype = "float32"  # what loaders compute in, whatever the file holds
+        half = {name: tensor.half().contiguous() for name, tensor in self.text.state_dict().items()}
+        self.text.config.save_pretrained(folder)
+        save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+        head = {name: tensor.half().contiguous() for name, tensor in self.evidence.state_dict().items()}
+        save_file(head, folder / EVIDENCE_HEAD, metadata={"format": "pt"})
+
+    def round_weights(self) -> None:
+        """Round every weight to half precision, so that memory and disk hold the same numbers."""
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(parameter.half().float())

@@ -1,0 +1,252 @@
+"""One training run from labelled rows to a model directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from gapnlp.classifier import GapClassifier
+from gapnlp.errors import ConfigError, ModelError
+from gapnlp.model_dir import DECISION, MANIFEST, Manifest, ModelDir, load_model_dir, write_json, write_model_dir
+from training.calibrate import fit_decision, neutral_decision
+from training.card import write_card
+from training.config import TrainingConfig, dump_config
+from training.corpus import Example, check_examples, check_floor, check_leakage
+from training.distil import soften, teacher_proba
+from training.encode import Encoded, encode_examples
+from training.encoder import resolve_encoder
+from training.export import export_graph
+from training.finetune import Progress, Rows, finetune, validate
+from training.network import GapNetwork
+from training.split import split_examples
+
+logger = logging.getLogger(__name__)
+
+CODEBOOK_VERSION = "1.0"
+N_PARITY = 200
+SAME_LABELS = 0.995
+RECIPE = "training.toml"
+PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime")
+
+Listener = Callable[[int, Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """The rows of a run.
+
+    Attributes:
+        train: Labelled rows to learn from.
+        validation: Rows that choose the best epoch; empty: a share of `train` is held out for it.
+        calibration: Rows that fit probabilities and thresholds; empty: the validation rows.
+        unlabelled: Texts that only a teacher has an opinion on.
+    """
+
+    train: Sequence[Example]
+    validation: Sequence[Example] = ()
+    calibration: Sequence[Example] = ()
+    unlabelled: Sequence[str] = field(default=())
+
+
+def train_model(
+    rows: TrainingRows,
+    output: Path,
+    *,
+    config: TrainingConfig,
+    teacher: Path | None = None,
+    restart: bool = False,
+    listen: Listener | None = None,
+) -> ModelDir:
+    """Train, export, calibrate and write a model directory.
+
+    The run keeps its checkpoints in `<output>.run` and goes on from them after an interruption; the folder goes away
+    once the model is written.
+
+    Args:
+        rows: What to learn from, and what to hold out.
+        output: Where the model goes.
+        config: The settings.
+        teacher: A model directory whose probabilities are blended into the targets.
+        restart: Begin again, whatever checkpoints there are.
+        listen: Called after every step with the number of the seed and the progress.
+
+    Raises:
+        CorpusError: The rows cannot be trained on.
+        ConfigError: Checkpoints of another run are in the way, or unlabelled texts came without a teacher.
+        ModelError: The exported model does not give the labels of the trained one.
+    """
+    rows = prepare_rows(rows, config=config)
+    if rows.unlabelled and teacher is None:
+        raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
+    run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
+    base = resolve_encoder(config.model.base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, cache=run_dir / "teacher.npy")
+    network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
+    network.round_weights()
+    manifest = Manifest(
+        name=config.model.name,
+        version=config.model.version,
+        max_length=config.model.max_length,
+        base=config.model.base,
+        codebook=CODEBOOK_VERSION,
+        versions={name: metadata.version(name) for name in ("gapnlp", *PACKAGES)} | {"python": platform.python_version()},
+    )
+
+    def fill(folder: Path) -> None:
+        tokenizer.model_max_length = config.model.max_length
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.save_pretrained(folder)
+        network.save(folder)
+        export_graph(network, folder)
+        write_json(folder / DECISION, neutral_decision().to_dict())
+        (folder / RECIPE).write_text(dump_config(config), encoding="utf-8")
+
+    draft = write_model_dir(run_dir / output.name, manifest=manifest, fill=fill)
+    model = _calibrate(draft, output, rows=rows, config=config)
+    check_parity(model, [example.text for example in rows.calibration[:N_PARITY]])
+    shutil.rmtree(run_dir)
+    return model
+
+
+def prepare_rows(rows: TrainingRows, *, config: TrainingConfig) -> TrainingRows:
+    """Check the rows and hold out what was not given.
+
+    Raises:
+        CorpusError: Rows that cannot be trained on, leak between the sides, or are too few.
+    """
+    train = check_examples(rows.train)
+    validation = check_examples(rows.validation)
+    if not validation:
+        share = config.data.validation_share
+        parts = split_examples(train, shares={"train": 1 - share, "validation": share}, seed=config.optim.seeds[0])
+        train, validation = parts["train"], parts["validation"]
+    calibration = check_examples(rows.calibration) or validation
+    check_leakage(train, validation)
+    check_leakage(train, calibration)
+    check_floor(train, floor=config.data.floor)
+    known = {example.text for example in (*train, *validation, *calibration)}
+    unlabelled = [text for text in dict.fromkeys(rows.unlabelled) if text not in known]
+    return TrainingRows(train, validation, calibration, unlabelled)
+
+
+def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
+    """Return the share of texts that the light engine labels as torch does.
+
+    Raises:
+        ModelError: It is below 99.5 %.
+    """
+    light, reference = (GapClassifier.load(model.path, engine=engine) for engine in ("onnx", "torch"))
+    pairs = zip(light.predict(texts, evidence=False), reference.predict(texts, evidence=False), strict=True)
+    same = float(np.mean([a.labels == b.labels for a, b in pairs]))
+    if same < SAME_LABELS:
+        raise ModelError(f"the exported model gives the labels of the trained one on {same:.1%} of texts, expected 99.5 %")
+    return same
+
+
+def _open_run(output: Path, *, fingerprint: str, restart: bool) -> Path:
+    folder = output.with_name(f"{output.name}.run")
+    mark = folder / "fingerprint"
+    if restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif mark.is_file() and mark.read_text(encoding="utf-8") != fingerprint:
+        raise ConfigError(
+            f"{folder.name} holds checkpoints of a run with other rows or settings: "
+            "repeat that run to finish it, or add --restart to begin again"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(fingerprint, encoding="utf-8")
+    return folder
+
+
+def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | None) -> str:
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    for part in (rows.train, rows.validation, rows.calibration):
+        for example in part:
+            row = [example.text, list(example.labels), sorted(example.evidence.items())]
+            digest.update(json.dumps(row, ensure_ascii=True).encode())
+        digest.update(b"|")
+    digest.update(json.dumps(list(rows.unlabelled)).encode())
+    digest.update((teacher / MANIFEST).read_bytes() if teacher else b"")
+    return digest.hexdigest()
+
+
+def _encode(
+    rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, cache: Path
+) -> Rows:
+    max_length = config.model.max_length
+    train = encode_examples(rows.train, tokenizer=tokenizer, max_length=max_length)
+    if teacher is not None:
+        proba = teacher_proba(teacher, [*(example.text for example in rows.train), *rows.unlabelled], cache=cache)
+        blended = soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight)
+        blank = [Example(id="", text=text, labels=()) for text in rows.unlabelled]
+        silent = [_without_evidence(row) for row in encode_examples(blank, tokenizer=tokenizer, max_length=max_length)]
+        train = [*blended, *soften(silent, proba[len(train) :], soft_weight=1.0)]
+    validation = encode_examples(rows.validation, tokenizer=tokenizer, max_length=max_length)
+    return Rows(train, validation, tokenizer.pad_token_id)
+
+
+def _without_evidence(row: Encoded) -> Encoded:
+    return Encoded(row.ids, row.target, row.token_target, has_evidence=False)
+
+
+def _train_seeds(
+    rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path, listen: Listener | None
+) -> GapNetwork:
+    """Train once per seed; return the average of the runs, or the best one where averaging does not help."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    candidates: list[dict[str, torch.Tensor]] = []
+    network = GapNetwork.from_encoder(base, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers)
+    start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for seed in config.optim.seeds:
+        network.load_state_dict(start)
+        checkpoint = run_dir / f"seed-{seed}.pt"
+        for progress in finetune(network, rows, config=config.optim, seed=seed, device=device, checkpoint=checkpoint):
+            if listen:
+                listen(seed, progress)
+        candidates.append({name: tensor.detach().clone() for name, tensor in network.state_dict().items()})
+    if len(candidates) > 1:
+        candidates.append(
+            {name: torch.stack([c[name].float() for c in candidates]).mean(0).to(start[name].dtype) for name in start}
+        )
+    scores = []
+    for weights in candidates:
+        network.load_state_dict(weights)
+        scores.append(validate(network, rows, precision=config.optim.precision, device=device))
+    best = int(np.argmax(scores))
+    logger.info("validation per seed, then of their average: %s", ", ".join(f"{score:.4f}" for score in scores))
+    network.load_state_dict(candidates[best])
+    return network
+
+
+def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: TrainingConfig) -> ModelDir:
+    n_rows = len(rows.calibration)
+    decision = fit_decision(
+        GapClassifier.load(draft.path),
+        rows.calibration,
+        promised_precision=config.calibrate.promised_precision,
+        fitted_on=f"{n_rows} held-out rows",
+    )
+
+    def fill(folder: Path) -> None:
+        for file in draft.path.iterdir():
+            if file.name != MANIFEST:
+                shutil.copy2(file, folder / file.name)
+        write_json(folder / DECISION, decision.to_dict())
+
+    model = write_model_dir(output, manifest=draft.manifest, fill=fill)
+    write_card(model)
+    return load_model_dir(output)

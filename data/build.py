@@ -1,6 +1,7 @@
 """Make the corpus files of this folder from authored comments, and the label file from labelled public rows.
 
     python data/build.py corpus AUTHORED.jsonl               writes train.jsonl, validation.jsonl, test.jsonl
+    python data/build.py more MORE.jsonl                     writes train-more.jsonl, rows that only ever train
     python data/build.py public TRAIN.jsonl.gz DEV.jsonl.gz  writes public/labels.jsonl
 
 An authored row has `id`, `text`, `gaps` (primary first), `evidence` (label to [start, end]), `sector` in free
@@ -23,7 +24,7 @@ import typer
 from gapnlp.errors import CorpusError
 from gapnlp.text import fold_text, hash_text
 from training.corpus import Example, check_examples, read_examples, to_row
-from training.split import group_examples
+from training.split import NEAR, group_examples, near_pairs
 from training.table import Row, read_rows, write_rows
 
 HERE = Path(__file__).parent
@@ -45,6 +46,17 @@ def corpus(authored: Path, *, output: Folder = HERE) -> None:
 
 
 @app.command()
+def more(authored: Path, *, output: Folder = HERE) -> None:
+    """Write rows that were authored after the splits were fixed: they train, if no held-out row is near."""
+    examples = check_examples(fold_sectors(read_examples(authored, labels_column="gaps")))
+    held_out = [e for name in SPLITS[1:] for e in read_examples(HERE / f"{name}.jsonl")]
+    check_apart(examples, held_out)
+    examples = name_groups(examples, linked=())
+    write_rows(map(corpus_row, examples), output / "train-more.jsonl")
+    typer.echo(f"train-more: {len(examples)} rows", err=True)
+
+
+@app.command()
 def public(train: Path, dev: Path, *, output: Folder = HERE / "public") -> None:
     """Write the labels of the public rows, keyed by the hash of their text, without the text."""
     rows = [*label_rows(train, split="train"), *label_rows(dev, split="dev")]
@@ -62,9 +74,7 @@ def fold_sectors(examples: Sequence[Example]) -> list[Example]:
     name_of = {wording: name for name, sector in sectors.items() for wording in (name, *sector["variants"])}
     unknown = sorted({e.sector for e in examples} - name_of.keys())
     if unknown:
-        raise CorpusError(
-            f"sectors.toml does not fold {', '.join(map(repr, unknown))}: add each to one of its lists"
-        )
+        raise CorpusError(f"sectors.toml does not fold {', '.join(map(repr, unknown))}: add each to one of its lists")
     return [replace(e, sector=name_of[e.sector]) for e in examples]
 
 
@@ -93,10 +103,21 @@ def part_examples(examples: Sequence[Example], *, plan: dict[str, list[str]]) ->
         homes[example.group].add(name)
     straddling = sorted(group for group, names in homes.items() if len(names) > 1)
     if straddling:
-        raise CorpusError(
-            f"groups stand in two splits: {', '.join(straddling)}; move their rows in split.toml"
-        )
+        raise CorpusError(f"groups stand in two splits: {', '.join(straddling)}; move their rows in split.toml")
     return parts
+
+
+def check_apart(examples: Sequence[Example], held_out: Sequence[Example]) -> None:
+    """Refuse rows whose text is near to a held-out one.
+
+    Raises:
+        CorpusError: At least one is.
+    """
+    both = [*examples, *held_out]
+    pairs = near_pairs([e.text for e in both], threshold=NEAR)
+    near = sorted({both[row].id for row, other, _ in pairs if row < len(examples) <= other})
+    if near:
+        raise CorpusError(f"near to held-out rows: {', '.join(near)}; leave them out")
 
 
 def corpus_row(example: Example) -> Row:
@@ -113,9 +134,7 @@ def label_rows(path: Path, *, split: str) -> Iterator[Row]:
     for number, row in read_rows(path):
         if hash_text(row["text"]) != row["sha256"] or fold_text(row["text"]) != row["text"]:
             raise CorpusError(f"{path}:{number}: the text is not folded, or its hash is another's")
-        spans = [
-            {"label": label, "start": start, "end": end} for label, (start, end) in row["evidence"].items()
-        ]
+        spans = [{"label": label, "start": start, "end": end} for label, (start, end) in row["evidence"].items()]
         readers = {name: row[name] for name in ("reader_1", "reader_2") if name in row}
         kept = {name: row[name] for name in ("sha256", "source", "id")}
         yield {**kept, "split": split, "labels": row["gaps"], "evidence": spans, **readers}

@@ -22,9 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 ThresholdRule = Literal["expected", "empirical"]
 
-MIN_SLOPE = (
-    0.01  # a gap that the model ranks backwards gets a nearly constant probability, never a reversed one
-)
+MIN_SLOPE = 0.01  # a gap that the model ranks backwards gets a nearly constant probability, never a reversed one
 DEFAULT_THRESHOLD = 0.5  # where F1 cannot choose: no positive row, or no probability above zero
 # On simulated gaps of 4-15 % this is near the least held-out log loss, and the mean probability stays true.
 DEFAULT_PRIOR_STRENGTH = 0.3
@@ -54,9 +52,7 @@ class Calibration:
         for name in ("slope", "intercept", "thresholds"):
             object.__setattr__(self, name, _finite_numbers(name, getattr(self, name)))
         if min(self.slope) <= 0:
-            raise ModelError(
-                f"calibration: got slope {self.slope}, expected values above 0: calibrate the model again"
-            )
+            raise ModelError(f"calibration: got slope {self.slope}, expected values above 0: calibrate the model again")
         if min(self.thresholds) <= 0 or max(self.thresholds) >= 1:
             raise ModelError(
                 f"calibration: got thresholds {self.thresholds}, expected values between 0 and 1: "
@@ -255,9 +251,7 @@ def cross_fit(
     proba, decisions = np.empty_like(x), np.empty_like(y)
     for k in range(n_folds):
         held_out, rest = fold == k, fold != k
-        calibration = fit_calibration(
-            x[rest], y[rest], prior_strength=prior_strength, threshold_rule=threshold_rule
-        )
+        calibration = fit_calibration(x[rest], y[rest], prior_strength=prior_strength, threshold_rule=threshold_rule)
         proba[held_out] = calibration.proba(x[held_out])
         decisions[held_out] = calibration.decide(proba[held_out])
     return CrossFit(proba, decisions)
@@ -333,14 +327,11 @@ def _checked_rows(logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[FloatA
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(targets)
     if x.ndim != 2 or x.shape[1] != len(LABELS) or x.shape != y.shape or len(x) == 0:
         raise CorpusError(
-            f"calibration rows: got shapes {x.shape} and {y.shape}, "
-            f"expected (n, {len(LABELS)}) twice with n at least 1"
+            f"calibration rows: got shapes {x.shape} and {y.shape}, expected (n, {len(LABELS)}) twice with n at least 1"
         )
     if not np.isfinite(x).all():
         row = int(np.argmin(np.isfinite(x).all(axis=1)))
-        raise CorpusError(
-            f"calibration row {row}: got {x[row].tolist()}, expected finite numbers: check the model"
-        )
+        raise CorpusError(f"calibration row {row}: got {x[row].tolist()}, expected finite numbers: check the model")
     if not np.isin(y, (0, 1)).all():
         raise CorpusError("targets: expected True/False or 0/1 in every cell, got other values")
     return x, y.astype(np.bool_)
@@ -365,9 +356,7 @@ def _finite_numbers(name: str, values: object) -> tuple[float, ...]:
     except (TypeError, ValueError, OverflowError) as exc:
         raise ModelError(f"calibration: got {name} {values!r}, expected finite numbers") from exc
     if not all(map(math.isfinite, numbers)):
-        raise ModelError(
-            f"calibration: got {name} {values!r}, expected finite numbers: calibrate the model again"
-        )
+        raise ModelError(f"calibration: got {name} {values!r}, expected finite numbers: calibrate the model again")
     return numbers
 
 

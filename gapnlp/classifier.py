@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gapnlp.engines.batch import run_sequences
 from gapnlp.errors import InputError
-from gapnlp.evidence import best_passage, passage_characters
 from gapnlp.model_dir import TOKENIZER, Decision, load_model_dir
-from gapnlp.records import Evidence, Prediction
-from gapnlp.selective import confidence
+from gapnlp.reading import Reading, WindowReading
+from gapnlp.records import Prediction
+from gapnlp.selective import confidence, needs_review
 from gapnlp.taxonomy import LABELS
 from gapnlp.text import check_text, replace_surrogates, windows
 
@@ -31,19 +30,10 @@ WINDOW_OVERLAP = 64
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Tokens `start` to `end` of one text; offsets are characters of that text."""
+    """Some tokens of one text; offsets are characters of that text."""
 
     text: int
     ids: list[int]
-    offsets: list[tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What the engine said of one window."""
-
-    logits: npt.NDArray[np.float32]
-    token_logits: npt.NDArray[np.float32]
     offsets: list[tuple[int, int]]
 
 
@@ -69,6 +59,7 @@ class GapClassifier:
         self._first, self._last = _special_tokens(tokenizer)
         self._pad_id = tokenizer.token_to_id("[PAD]") or tokenizer.token_to_id("<pad>") or 0
         self._window_size = max_length - len(self._first) - len(self._last)
+        self._overlap = min(WINDOW_OVERLAP, self._window_size // 4)
 
     @classmethod
     def load(
@@ -110,12 +101,6 @@ class GapClassifier:
             max_length=model.manifest.max_length,
         )
 
-    def with_decision(self, **changes: Any) -> GapClassifier:
-        """Return a classifier on the same engine with fields of its `Decision` changed, for fitting them."""
-        other = copy.copy(self)
-        other._decision = replace(self._decision, **changes)
-        return other
-
     def predict(self, texts: Sequence[object], *, evidence: bool = True) -> list[Prediction]:
         """Classify texts; one that cannot be read gets a prediction with its `error` set.
 
@@ -134,7 +119,7 @@ class GapClassifier:
         return [found[index] if index in found else self._failed(errors[index]) for index in range(len(texts))]
 
     def predict_proba(self, texts: Sequence[object]) -> npt.NDArray[np.float64]:
-        """Return calibrated probabilities, each 0–1. *Shape:* (n_texts, 5).
+        """Return calibrated probabilities, each 0-1. *Shape:* (n_texts, 5).
 
         Raises:
             InputError: A text is empty or no text.
@@ -145,87 +130,63 @@ class GapClassifier:
                 readable.append(check_text(text))
             except InputError as exc:
                 raise InputError(f"text {index}: {exc}") from exc
-        return self._decision.calibration.proba(self.logits(readable))
+        return self._decision.calibration.proba(_stack_logits(self.read(readable)))
 
-    def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return the text head's raw logits, pooled over windows. *Shape:* (n_texts, 5)."""
-        pooled = [_pool(readings) for readings in self._read(texts)]
-        return np.array(pooled, dtype=np.float64).reshape(-1, len(LABELS))
-
-    def evidence(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> list[tuple[Evidence, ...]]:
-        """Return the passage for each of the given labels, whether the model gives that label or not.
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Run the engine and decide nothing: logits and token logits of each text.
 
         Args:
-            texts: The texts. *Shape:* (n_texts,).
-            labels: For each text, the gaps to look for.
+            texts: Texts that are not empty. *Shape:* (n_texts,).
         """
-        pairs = zip(texts, labels, self._read(texts), strict=True)
-        return [self._find_evidence(text, wanted, readings) for text, wanted, readings in pairs]
+        cuts = self._cut(texts)
+        sequences = [[*self._first, *window.ids, *self._last] for window in cuts]
+        n_first, n_last = len(self._first), len(self._last)
+        read: dict[int, WindowReading] = {}
+        for index, logits, token_logits in run_sequences(self._engine, sequences, pad_id=self._pad_id):
+            inner = token_logits[n_first : len(token_logits) - n_last].copy()
+            read[index] = WindowReading(logits, inner, cuts[index].offsets)
+        by_text: list[list[WindowReading]] = [[] for _ in texts]
+        for index, window in enumerate(cuts):
+            by_text[window.text].append(read[index])
+        return [Reading(text, windows) for text, windows in zip(texts, by_text, strict=True)]
 
     def _predict_readable(self, texts: Sequence[str], *, evidence: bool) -> list[Prediction]:
-        if not texts:
-            return []
-        readings = self._read(texts)
+        readings = self.read(texts)
         calibration = self._decision.calibration
-        proba = calibration.proba(np.array([_pool(reading) for reading in readings], dtype=np.float64))
+        proba = calibration.proba(_stack_logits(readings))
         decided = calibration.decide(proba)
-        sure = confidence(proba, calibration.thresholds)
+        review = needs_review(confidence(proba, calibration.thresholds), self._decision.review_below)
         predictions = []
-        for row, text in enumerate(texts):
+        for row, reading in enumerate(readings):
             labels = tuple(LABELS[j] for j in np.argsort(-proba[row], kind="stable") if decided[row, j])
+            threshold = self._decision.evidence_threshold
             predictions.append(
                 Prediction(
                     labels=labels,
                     proba=tuple(float(value) for value in proba[row]),
-                    evidence=self._find_evidence(text, labels, readings[row]) if evidence else (),
-                    review=bool(sure[row] < self._decision.review_below),
-                    truncated=len(text) > MAX_CHARACTERS,
+                    evidence=reading.evidence(labels, threshold=threshold) if evidence else (),
+                    review=bool(review[row]),
+                    truncated=len(reading.text) > MAX_CHARACTERS,
                     model=self.name,
                 )
             )
         return predictions
-
-    def _read(self, texts: Sequence[str]) -> list[list[_Reading]]:
-        cuts = self._cut(texts)
-        sequences = [[*self._first, *window.ids, *self._last] for window in cuts]
-        readings: list[_Reading | None] = [None] * len(cuts)
-        n_first, n_last = len(self._first), len(self._last)
-        for index, logits, token_logits in run_sequences(self._engine, sequences, pad_id=self._pad_id):
-            inner = token_logits[n_first : len(token_logits) - n_last]
-            readings[index] = _Reading(logits, inner.copy(), cuts[index].offsets)
-        by_text: list[list[_Reading]] = [[] for _ in texts]
-        for window, reading in zip(cuts, readings, strict=True):
-            if reading is not None:
-                by_text[window.text].append(reading)
-        return by_text
 
     def _cut(self, texts: Sequence[str]) -> list[_Window]:
         clean = [replace_surrogates(text[:MAX_CHARACTERS]) for text in texts]
         cuts = []
         for index, encoding in enumerate(self._tokenizer.encode_batch(clean, add_special_tokens=False)):
             ids, offsets = encoding.ids, encoding.offsets
-            for start, end in windows(len(ids), size=self._window_size, overlap=WINDOW_OVERLAP) or [(0, 0)]:
+            for start, end in windows(len(ids), size=self._window_size, overlap=self._overlap):
                 cuts.append(_Window(index, ids[start:end], offsets[start:end]))
         return cuts
-
-    def _find_evidence(self, text: str, labels: Sequence[str], readings: Sequence[_Reading]) -> tuple[Evidence, ...]:
-        found = []
-        for label in labels:
-            column = LABELS.index(label)
-            reading = max(readings, key=lambda reading: float(reading.logits[column]))
-            if reading.offsets:
-                scores = 1 / (1 + np.exp(-reading.token_logits[:, column].astype(np.float64)))
-                passage = best_passage(scores, threshold=self._decision.evidence_threshold)
-                found.append(Evidence(label, *passage_characters(text, reading.offsets, passage=passage)))
-        return tuple(found)
 
     def _failed(self, error: str) -> Prediction:
         return Prediction((), (0.0,) * len(LABELS), (), review=True, truncated=False, model=self.name, error=error)
 
 
-def _pool(readings: Sequence[_Reading]) -> npt.NDArray[np.float32]:
-    pooled: npt.NDArray[np.float32] = np.max([reading.logits for reading in readings], axis=0)
-    return pooled
+def _stack_logits(readings: Sequence[Reading]) -> npt.NDArray[np.float64]:
+    return np.array([reading.logits for reading in readings], dtype=np.float64).reshape(-1, len(LABELS))
 
 
 def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -15,8 +15,8 @@ def best_passage(scores: npt.NDArray[np.floating], *, threshold: float) -> tuple
     found in linear time. Where no token exceeds the threshold it is the highest one alone.
 
     Args:
-        scores: Probability per token that it belongs to the evidence, 0–1. *Shape:* (n_tokens,), n_tokens ≥ 1.
-        threshold: Probability from which a token speaks for the passage, 0–1.
+        scores: Probability per token that it belongs to the evidence, 0-1. *Shape:* (n_tokens,), n_tokens ≥ 1.
+        threshold: Probability from which a token speaks for the passage, 0-1.
 
     Returns:
         First token and the one after the last.
@@ -28,9 +28,7 @@ def best_passage(scores: npt.NDArray[np.floating], *, threshold: float) -> tuple
     return start, end
 
 
-def passage_characters(
-    text: str, offsets: Sequence[tuple[int, int]], *, passage: tuple[int, int]
-) -> tuple[int, int]:
+def passage_characters(text: str, offsets: Sequence[tuple[int, int]], *, passage: tuple[int, int]) -> tuple[int, int]:
     """Return the characters that a run of tokens covers, widened to whole words.
 
     Args:

@@ -62,9 +62,7 @@ def macro_f1(decisions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
 
 def exact_match(decisions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     """Share of texts whose label set is right as a whole, 0-1. *Shapes:* (n, 5), (n, 5)."""
-    return float(
-        (np.asarray(decisions, dtype=np.bool_) == np.asarray(targets, dtype=np.bool_)).all(axis=1).mean()
-    )
+    return float((np.asarray(decisions, dtype=np.bool_) == np.asarray(targets, dtype=np.bool_)).all(axis=1).mean())
 
 
 def primary_index(proba: npt.ArrayLike, decisions: npt.ArrayLike) -> IntArray:
@@ -135,17 +133,13 @@ def evidence_scores(
     """
     lengths = (len(predicted_spans), len(annotated_spans), len(tokens))
     if len(set(lengths)) != 1:
-        raise CorpusError(
-            f"evidence: got {lengths} predicted, annotated and tokenised texts, expected equal numbers"
-        )
+        raise CorpusError(f"evidence: got {lengths} predicted, annotated and tokenised texts, expected equal numbers")
     scores = np.zeros((lengths[0], 2))
     for row, (predicted, annotated) in enumerate(zip(predicted_spans, annotated_spans, strict=True)):
         for label, span in annotated.items():
             truth = _covered(span, tokens[row])
             if not truth:
-                raise CorpusError(
-                    f"text {row}: the evidence {list(span)} for {label!r} touches no word: correct it"
-                )
+                raise CorpusError(f"text {row}: the evidence {list(span)} for {label!r} touches no word: correct it")
             found = _covered(predicted[label], tokens[row]) if label in predicted else set()
             scores[row] += 2 * len(truth & found) / (len(truth) + len(found)), 1
     return scores
@@ -204,9 +198,7 @@ def bootstrap(
     if n_rows < 1:
         raise CorpusError(f"bootstrap: got {n_rows} rows, expected at least 1")
     if n_resamples < 1 or not 0 < level < 1:
-        raise ConfigError(
-            f"bootstrap: got n_resamples={n_resamples}, level={level}, expected at least 1, and 0 to 1"
-        )
+        raise ConfigError(f"bootstrap: got n_resamples={n_resamples}, level={level}, expected at least 1, and 0 to 1")
     rng = np.random.default_rng(seed)
     draws = [statistic(rng.integers(0, n_rows, size=n_rows)) for _ in range(n_resamples)]
     low, high = np.quantile(np.asarray(draws, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -286,9 +278,7 @@ def krippendorff_alpha_nominal(reader_1: npt.ArrayLike, reader_2: npt.ArrayLike)
     """
     first, second = np.asarray(reader_1, dtype=np.bool_), np.asarray(reader_2, dtype=np.bool_)
     if first.ndim != 2 or first.shape != second.shape or len(first) == 0:
-        raise CorpusError(
-            f"readers: got shapes {first.shape} and {second.shape}, expected (n, k) twice, n at least 1"
-        )
+        raise CorpusError(f"readers: got shapes {first.shape} and {second.shape}, expected (n, k) twice, n at least 1")
     n_values = 2 * len(first)
     n_given = first.sum(axis=0) + second.sum(axis=0)
     expected = 2 * n_given * (n_values - n_given) / (n_values * (n_values - 1))
@@ -327,20 +317,14 @@ class _Table:
             None if evidence is None else np.asarray(evidence, dtype=np.float64),
         )
         n = len(table.targets)
-        wanted: dict[str, tuple[int, ...]] = dict.fromkeys(
-            ("proba", "decisions", "targets"), (n, len(LABELS))
-        )
+        wanted: dict[str, tuple[int, ...]] = dict.fromkeys(("proba", "decisions", "targets"), (n, len(LABELS)))
         wanted |= {"primary": (n,), "evidence": (n, 2)}
         for name, shape in wanted.items():
             array = getattr(table, name)
             if n == 0 or (array is not None and array.shape != shape):
-                raise CorpusError(
-                    f"score: got {name} of shape {array.shape}, expected {shape} with n at least 1"
-                )
+                raise CorpusError(f"score: got {name} of shape {array.shape}, expected {shape} with n at least 1")
         if not ((table.proba >= 0) & (table.proba <= 1)).all():
-            raise CorpusError(
-                "score: expected every probability in 0-1, got others: calibrate the logits first"
-            )
+            raise CorpusError("score: expected every probability in 0-1, got others: calibrate the logits first")
         return table
 
     def take(self, rows: IntArray) -> _Table:

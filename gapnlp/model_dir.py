@@ -46,6 +46,7 @@ class Manifest:
         max_length: Tokens in one window, special tokens included.
         base: The encoder that the model grew from.
         codebook: Version of the codebook its labels follow.
+        trained_on: The rows it learnt from, in words.
         labels: Label order; must be that of `LABELS`.
         versions: Package name → version at training time.
         files: File name → SHA-256 of its bytes, hexadecimal.
@@ -57,6 +58,7 @@ class Manifest:
     max_length: int
     base: str
     codebook: str
+    trained_on: str = ""
     labels: tuple[str, ...] = LABELS
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -75,9 +77,12 @@ class Manifest:
                 "use the gapnlp version that wrote the model, or train it again"
             )
         try:
-            return cls(**{**values, "labels": tuple(values["labels"])})
+            manifest = cls(**{**values, "labels": tuple(values["labels"])})
         except (KeyError, TypeError) as exc:
             raise ModelError(f"{MANIFEST} is not complete: {exc}") from exc
+        if not isinstance(manifest.files, Mapping) or not isinstance(manifest.max_length, int):
+            raise ModelError(f"{MANIFEST} is damaged: expected a map under 'files' and a number under 'max_length'")
+        return manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,11 @@ class Decision:
 
     Attributes:
         calibration: Calibrated probabilities and the thresholds per gap.
-        review_below: A text whose confidence (0–1) is lower is flagged for review.
-        promised_precision: Share of unflagged texts whose labels are promised to be right, 0–1.
-        evidence_threshold: Probability above which a token counts for an evidence passage, 0–1.
+        review_below: A text whose confidence (0-1) is lower is flagged for review.
+        promised_precision: Share of unflagged texts whose labels are promised to be right, 0-1.
+        evidence_threshold: Probability above which a token counts for an evidence passage, 0-1.
         fitted_on: The rows that all of this was fitted on, in words.
+        fitted_digest: Their digest, so that nobody measures on them by mistake.
     """
 
     calibration: Calibration
@@ -97,6 +103,7 @@ class Decision:
     promised_precision: float
     evidence_threshold: float
     fitted_on: str
+    fitted_digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -118,7 +125,7 @@ class Decision:
         return cls(calibration=Calibration.from_dict(rest), **own)
 
 
-_DECISION_FIELDS = ("review_below", "promised_precision", "evidence_threshold", "fitted_on")
+_DECISION_FIELDS = ("review_below", "promised_precision", "evidence_threshold", "fitted_on", "fitted_digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,9 @@ def find_model(path: str | Path | None = None) -> Path:
     if named:
         folder = Path(named).expanduser()
         if not folder.is_dir():
-            raise ModelNotFoundError(f"there is no model directory {str(named)!r}: give a folder that `gapnlp train` wrote")
+            raise ModelNotFoundError(
+                f"there is no model directory {str(named)!r}: give a folder that `gapnlp train` wrote"
+            )
         return folder
     package = Path(__file__).parent
     for folder in (package / "_model", package.parent / "models" / DEFAULT_NAME):
@@ -200,8 +209,8 @@ def check_safe(folder: Path) -> None:
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in CODE_SUFFIXES:
             raise UnsafeModelError(
-                f"{folder.name} holds {file.name!r}, a kind of file that can run code: only safetensors, ONNX and JSON are read. "
-                "Remove it if you trust the rest, or train the model again"
+                f"{folder.name} holds {file.name!r}, a kind of file that can run code: only safetensors, ONNX and JSON "
+                "are read. Remove it if you trust the rest, or train the model again"
             )
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and "auto_map" in _read_json(folder / name):
@@ -223,8 +232,8 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
             raise UnsafeModelError(f"{name} of {folder.name} cannot be read: {exc.strerror}") from exc
         if found != expected:
             raise UnsafeModelError(
-                f"{name} of {folder.name} is not the file of its manifest (SHA-256 {found[:12]}…, expected {expected[:12]}…): "
-                "it was changed or cut short; copy the model again"
+                f"{name} of {folder.name} is not the file of its manifest (SHA-256 {found[:12]}…, expected "
+                f"{expected[:12]}…): it was changed or cut short; copy the model again"
             )
 
 
@@ -237,8 +246,9 @@ def write_model_dir(path: Path, *, manifest: Manifest, fill: Callable[[Path], No
         fill: Writes all other files into the folder it is given.
 
     Raises:
-        ModelError: What was written is not a model that loads.
+        ModelError: What was written is not a model that loads, or something else than a model stands at `path`.
     """
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -247,12 +257,41 @@ def write_model_dir(path: Path, *, manifest: Manifest, fill: Callable[[Path], No
         write_json(staging / MANIFEST, {**asdict(manifest), "labels": list(manifest.labels), "files": files})
         load_model_dir(staging)
         staging.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        staging.rename(path)
+        for file in staging.iterdir():
+            file.chmod(0o644)  # safetensors writes files that their owner alone can read
+        _put_in_place(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_model_dir(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write a model over anything but an older model or an empty folder.
+
+    Raises:
+        ModelError: A file stands at `path`, or a folder that holds something else.
+    """
+    is_model = (path / MANIFEST).is_file()
+    if path.is_dir() and (is_model or not any(path.iterdir())):
+        return
+    if path.exists() or not path.name:
+        raise ModelError(f"{str(path)!r} is there and holds no model: name a new folder, so that nothing of yours is lost")
+
+
+def _put_in_place(staging: Path, path: Path) -> None:
+    """Swap the new folder in; the older one goes only after it."""
+    if not path.exists():
+        staging.rename(path)
+        return
+    older = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    path.rename(older / path.name)
+    try:
+        staging.rename(path)
+    except OSError:
+        (older / path.name).rename(path)
+        raise
+    finally:
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

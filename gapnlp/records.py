@@ -28,7 +28,7 @@ class Prediction:
 
     Attributes:
         labels: The gaps found, the primary first; empty when there is no grievance.
-        proba: Calibrated probability per gap in the order of `LABELS`, each 0–1; all zero where `error` is set.
+        proba: Calibrated probability per gap in the order of `LABELS`, each 0-1; all zero where `error` is set.
         evidence: One passage per label at the most, in the order of `labels`.
         review: True where the decision falls below the precision the model promises: a person should look.
         truncated: True where the text was longer than the model reads, and its end was left out.

@@ -86,9 +86,7 @@ def fit_review_cutoff(
     return best
 
 
-def _by_cutoff(
-    scores: FloatArray, right: BoolArray
-) -> tuple[FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _by_cutoff(scores: FloatArray, right: BoolArray) -> tuple[FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return each distinct confidence, falling, the rows at or above it and the right ones among them."""
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]

@@ -1,0 +1,1 @@
+"""The HTTP service; its commands join `gapnlp` when it is there."""

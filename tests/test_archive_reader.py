@@ -66,7 +66,7 @@ def test_csv_cells_stay_text_and_quoted_line_breaks_stay_in_their_cell(tmp_path)
     ],
 )
 def test_encoding_is_found(tmp_path, encoding, expected):
-    text = "The café’s “service” was poor, £20 for naïve answers"
+    text = "The café\u2019s “service” was poor, £20 for naïve answers"
     name = write(tmp_path, "a.csv", f'id,text\n1,"{text}"\n'.encode(encoding))
     source, rows = read(name)
     assert rows[0].values == {"id": "1", "text": text}
@@ -93,7 +93,10 @@ def test_one_damaged_byte_does_not_turn_a_utf8_file_into_another_encoding(tmp_pa
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_separator_is_found(tmp_path, separator):
     body = f'id{separator}text\n1{separator}"a, b; c"\n2{separator}d\n'
-    assert values(write(tmp_path, "a.csv", body)) == [{"id": "1", "text": "a, b; c"}, {"id": "2", "text": "d"}]
+    assert values(write(tmp_path, "a.csv", body)) == [
+        {"id": "1", "text": "a, b; c"},
+        {"id": "2", "text": "d"},
+    ]
 
 
 def test_a_column_of_bare_sentences_is_not_cut_at_its_commas(tmp_path):
@@ -134,7 +137,7 @@ def test_a_quote_never_closed_costs_its_own_row_only(tmp_path, lines):
 def test_a_quote_inside_a_cell_is_read_forgivingly(tmp_path):
     rows = read(write(tmp_path, "a.csv", 'id,text\n1,"a 5" screen"\n2,fine\n'))[1]
     assert rows[0].values["id"] == "1"
-    assert "screen" in rows[0].values["text"]
+    assert rows[0].values["text"] == '"a 5" screen"'
     assert not rows[0].error
     assert rows[1].values == {"id": "2", "text": "fine"}
 
@@ -170,15 +173,17 @@ def test_gzip(tmp_path, suffix):
     [
         ("a.csv", b"", "empty"),
         ("a.csv", b" \n\n", "empty"),
+        ("a.csv", b"\xff\xfe", "empty"),
+        ("a.jsonl", b"\xef\xbb\xbf\n", "empty"),
         ("a.csv", b"PK\x03\x04rest", "zip file"),
         ("a.csv", b"PAR1rest", "Parquet"),
         ("a.csv", gzip.compress(b"text\nx\n"), "gzip"),
         ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old .xls"),
         ("a.csv", b'{"text": "x"}\n', "name it .jsonl"),
         ("a.csv", bytes(range(32)) * 10, "no text"),
-        ("a.csv.gz", b"text\nx\n", "not GZIP"),
+        ("a.csv.gz", b"text\nx\n", "its content is not gzip; give"),
         ("a.csv.gz", gzip.compress(b"text\n" + bytes(range(256)) * 99)[:-20], "damaged"),
-        ("a.xlsx", b"text\nx\n", "not XLSX"),
+        ("a.xlsx", b"text\nx\n", "its content is not XLSX; give"),
         ("a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "password"),
         ("a.xlsx", b"PK\x03\x04 cut short", "damaged"),
         ("a.parquet", b"PAR1 no Parquet", "Parquet"),
@@ -189,19 +194,12 @@ def test_gzip(tmp_path, suffix):
         ("a.xlsx.gz", b"text", "expected one of .csv"),
         ("a.csv", b"id,id\n1,2\n", "'id' is there twice"),
         ("a.csv", b"id,,text\n1,2,3\n", "column 2 has no name"),
-        ("a.csv", b"text,gap_primary\nx,none\n", "gap_primary"),
-        ("a.jsonl", b'{"text": "x"}\n{"text": "y", "gap_error": ""}\n', "gap_error"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message) as caught:
         read(write(tmp_path, name, content))
     assert name in str(caught.value)
-
-
-def test_gz_message_has_no_double_words(tmp_path):
-    with pytest.raises(InputError, match="its content is not XLSX; give the file"):
-        read(write(tmp_path, "a.xlsx", "text\nx\n"))
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -275,7 +273,7 @@ def test_jsonl_of_extreme_depth_is_a_bad_line(tmp_path):
 
 
 def test_xlsx_cells_keep_their_types_and_rows_their_numbers(tmp_path):
-    day = datetime.datetime(2026, 3, 1, 12, 30)
+    day = datetime.datetime.fromisoformat("2026-03-01T12:30")
     name = workbook(tmp_path / "a.xlsx", [["id", "text", "when"], [7, "late", day], [], [8, None, None]])
     source, rows = read(name)
     assert [row.values for row in rows] == [
@@ -314,6 +312,17 @@ def test_xlsx_bomb_is_refused_before_it_is_inflated(tmp_path):
         book.writestr("xl/worksheets/sheet1.xml", b"\0" * (100 * 2**20))
     with pytest.raises(InputError, match="would inflate"):
         read(str(path))
+
+
+def test_workbook_whose_data_are_damaged_is_refused(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", [["text"], *([f"late {i * 7919}"] for i in range(500))])
+    with zipfile.ZipFile(path) as book:
+        at = book.getinfo("xl/worksheets/sheet1.xml").header_offset + 400
+    content = bytearray((tmp_path / "a.xlsx").read_bytes())
+    content[at : at + 50] = bytes(50)
+    (tmp_path / "a.xlsx").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as an XLSX workbook"):
+        read(path)
 
 
 def test_zip_that_is_no_workbook_is_refused(tmp_path):
@@ -384,6 +393,12 @@ def test_a_doubtful_text_column_is_asked_for_with_samples():
     assert "  id      (empty)\n  text    They were late again" in message
     assert "--text-column NAME" in message
     assert max(len(line) for line in message.splitlines()[1:]) < 80
+
+
+def test_a_sample_cannot_steer_the_terminal():
+    with pytest.raises(ColumnError) as caught:
+        guess_text_column([{"a": "red \x1b[31m", "b": "x"}], columns=["a", "b"], source="a.csv")
+    assert "  a  red ?[31m" in str(caught.value)
 
 
 def test_a_column_that_is_not_there_gets_the_nearest_one_suggested():

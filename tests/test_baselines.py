@@ -76,8 +76,7 @@ def test_baseline_learns_and_its_probabilities_feed_the_same_calibration(name, t
 def test_baseline_repeats_with_its_seed(name, tiny_encoder):
     texts, targets = corpus(60)
     first, again = (
-        fit_baseline(name, texts, targets, encoder=tiny_encoder, seed=4, contrastive=QUICK)(texts)
-        for _ in range(2)
+        fit_baseline(name, texts, targets, encoder=tiny_encoder, seed=4, contrastive=QUICK)(texts) for _ in range(2)
     )
     assert np.array_equal(first, again)
 
@@ -113,6 +112,18 @@ def test_embeddings_do_not_depend_on_the_batch_and_are_unit_means(tiny_encoder):
     assert together[1] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
 
 
+def test_groups_of_like_length_give_each_row_its_own_vector(tiny_encoder):
+    import torch
+
+    embedder = _Embedder(tiny_encoder)
+    lengths = np.random.default_rng(0).integers(1, 30, size=60)
+    ids = embedder._tokenize(["fee late " * int(n) for n in lengths])
+    with torch.no_grad():
+        grouped = embedder._forward_grouped(ids).numpy()
+        one_by_one = np.vstack([embedder._forward([row]).numpy() for row in ids])
+    assert grouped == pytest.approx(one_by_one, abs=1e-5)
+
+
 def test_a_text_longer_than_the_encoder_reads_is_cut(tiny_encoder):
     embedder = _Embedder(tiny_encoder)
     assert np.array_equal(embedder.embed(["fee " * 30]), embedder.embed(["fee " * 500]))
@@ -130,9 +141,7 @@ def test_tuning_moves_texts_with_the_same_gaps_together(tiny_encoder):
         return float(cosine[same].mean() - cosine[~same].mean())
 
     before = margin()
-    embedder.tune(
-        texts, targets, settings=ContrastiveSettings(n_steps=25, n_pairs=8, learning_rate=5e-3), seed=0
-    )
+    embedder.tune(texts, targets, settings=ContrastiveSettings(n_steps=25, n_pairs=8, learning_rate=5e-3), seed=0)
     assert margin() > before + 0.3
 
 
@@ -160,9 +169,7 @@ def test_pairs_are_half_alike_and_rare_labels_get_their_share():
     assert likeness == pytest.approx((left & right).sum(axis=1) / (left | right).sum(axis=1))
     assert (likeness > 0).mean() == pytest.approx(0.5)
     assert set(np.unique(likeness)) == {0.0, 0.5, 1.0}
-    assert sets[pairs[:, 0], 0].mean() == pytest.approx(
-        0.25, abs=0.03
-    )  # one of four labels present, 2.5 % of rows
+    assert sets[pairs[:, 0], 0].mean() == pytest.approx(0.25, abs=0.03)  # one of four labels present, 2.5 % of rows
     assert sets[pairs[:, 0], 5].mean() == pytest.approx(0.25, abs=0.03)
 
 
@@ -173,7 +180,7 @@ def test_pairs_of_rows_that_are_all_alike():
 
 def test_batches_hold_every_row_once_and_stay_within_their_tokens():
     lengths = np.random.default_rng(0).integers(1, 257, size=500).tolist()
-    batches = _batches(lengths)
+    batches = _batches(lengths, max_tokens=4096)
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
     assert all(len(rows) * max(lengths[i] for i in rows) <= 4096 for rows in batches)
     assert len(batches) < 60

@@ -148,9 +148,7 @@ def test_a_gap_ranked_backwards_keeps_its_order_and_its_share():
     targets[:, 1] = logits[:, 1] < -0.5
     slope, intercept = fit_platt(logits, targets)
     assert slope[1] == MIN_SLOPE
-    assert sigmoid(slope[1] * logits[:, 1] + intercept[1]).mean() == pytest.approx(
-        targets[:, 1].mean(), abs=0.001
-    )
+    assert sigmoid(slope[1] * logits[:, 1] + intercept[1]).mean() == pytest.approx(targets[:, 1].mean(), abs=0.001)
 
 
 def test_extreme_logits_are_fitted():
@@ -226,9 +224,7 @@ def test_thresholds_where_f1_cannot_choose():
     assert (empirical_f1_thresholds(nothing + 0.7, nothing) == DEFAULT_THRESHOLD).all()
 
 
-@pytest.mark.parametrize(
-    "proba", [np.full((3, 5), 1.2), np.full((3, 5), np.nan), np.zeros((0, 5)), np.zeros(5)]
-)
+@pytest.mark.parametrize("proba", [np.full((3, 5), 1.2), np.full((3, 5), np.nan), np.zeros((0, 5)), np.zeros(5)])
 def test_thresholds_need_probabilities(proba):
     with pytest.raises(CorpusError, match="proba"):
         expected_f1_thresholds(proba)

@@ -50,9 +50,7 @@ def loads(monkeypatch):
 
 
 def run(*arguments, stdin=None, env=None, charset="utf-8"):
-    return CliRunner(charset=charset).invoke(
-        app, list(arguments), input=stdin, env=env, catch_exceptions=False
-    )
+    return CliRunner(charset=charset).invoke(app, list(arguments), input=stdin, env=env, catch_exceptions=False)
 
 
 def words(text):

@@ -135,9 +135,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_evidence_of_no_known_shape_is_refused_with_its_row(tmp_path):
-    path = write_jsonl(
-        tmp_path / "x.jsonl", [{"text": "Late", "labels": ["delivery"], "evidence": {"delivery": 3}}]
-    )
+    path = write_jsonl(tmp_path / "x.jsonl", [{"text": "Late", "labels": ["delivery"], "evidence": {"delivery": 3}}])
     with pytest.raises(CorpusError, match=r"x\.jsonl:1: evidence"):
         read_examples(path)
 
@@ -200,9 +198,7 @@ def test_leakage_names_both_rows():
 def test_too_few_rows_of_a_gap_are_refused_with_all_counts():
     rows = [example(f"{label} {n}", label) for label in LABELS for n in range(3)]
     check_floor(rows, floor=3)
-    with pytest.raises(
-        CorpusError, match=r"too few rows for policy: got knowledge 3, policy 2, .* at least 3"
-    ):
+    with pytest.raises(CorpusError, match=r"too few rows for policy: got knowledge 3, policy 2, .* at least 3"):
         check_floor([e for e in rows if e.text != "policy 0"], floor=3)
 
 

@@ -13,7 +13,7 @@ import pytest
 from gapnlp.errors import CorpusError
 from gapnlp.taxonomy import LABELS
 from training.corpus import check_examples, check_floor, check_leakage, codebook_version, read_examples
-from training.split import group_examples
+from training.split import NEAR, group_examples, near_pairs
 from training.table import read_rows
 
 DATA = Path(__file__).parent.parent / "data"
@@ -33,6 +33,11 @@ def corpus():
 
 
 @pytest.fixture(scope="module")
+def more():
+    return read_examples(DATA / "train-more.jsonl")
+
+
+@pytest.fixture(scope="module")
 def sample():
     with (DATA / "sample" / "harbourline-2026.csv").open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
@@ -41,8 +46,17 @@ def sample():
 @pytest.fixture
 def authored(corpus, tmp_path):
     """The corpus in the shape it was authored in."""
-    path = tmp_path / "authored.jsonl"
     rows = sorted((e for part in corpus.values() for e in part), key=lambda e: e.id)
+    return write_authored(rows, tmp_path / "authored.jsonl")
+
+
+@pytest.fixture
+def authored_more(more, tmp_path):
+    """The rows added later, in the shape they were authored in."""
+    return write_authored(more, tmp_path / "more.jsonl")
+
+
+def write_authored(rows, path):
     with path.open("w", encoding="utf-8") as out:
         for e in rows:
             shape = {"id": e.id, "set": e.subset, "sector": e.sector, "channel": e.channel, "text": e.text}
@@ -50,14 +64,23 @@ def authored(corpus, tmp_path):
     return path
 
 
-def test_every_row_stands_in_one_split_and_passes_the_checks(corpus):
-    rows = [e for part in corpus.values() for e in part]
-    assert len(rows) == len({e.id for e in rows}) == 3009
+def append_echo(held, path):
+    """Add a row that all but repeats a held-out one."""
+    row = {"id": "z-new", "text": held.text + " again", "gaps": held.labels, "sector": held.sector}
+    with path.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(row) + "\n")
+
+
+def test_every_row_stands_in_one_split_and_passes_the_checks(corpus, more):
+    rows = [*(e for part in corpus.values() for e in part), *more]
+    assert len(rows) == len({e.id for e in rows}) == 3629
+    assert {e.id[:4] for e in more} == {"c01-", "c02-"}
+    assert {e.id[0] for part in corpus.values() for e in part} == {"a", "b"}
     assert check_examples(rows) == rows
     assert all(set(e.evidence) == set(e.labels) for e in rows)
     check_floor(corpus["train"], floor=300)
     check_floor(corpus["test"], floor=50)
-    check_leakage(corpus["train"], corpus["validation"] + corpus["test"])
+    check_leakage(corpus["train"] + more, corpus["validation"] + corpus["test"])
     check_leakage(corpus["validation"], corpus["test"])
 
 
@@ -68,6 +91,20 @@ def test_no_near_duplicate_or_contrast_pair_straddles(corpus):
     homes = {(group, part_of[e.id]) for group, e in zip(groups, rows, strict=True)}
     assert Counter(Counter(group for group, _ in homes).values()).keys() == {1}
     assert {e.group for e in rows} == {rows[group].id for group in groups}
+
+
+def test_no_row_added_later_is_near_to_a_held_out_one(corpus, more):
+    rows = sorted([*(e for part in corpus.values() for e in part), *more], key=lambda e: e.id)
+    later = {e.id for e in more}
+    held = {e.id for name in ("validation", "test") for e in corpus[name]}
+    pairs = [{rows[a].id, rows[b].id} for a, b, _ in near_pairs([e.text for e in rows], threshold=NEAR)]
+    assert [pair for pair in pairs if pair & later and pair & held] == []
+    near_train = {row_id for pair in pairs if pair - later for row_id in pair & later}
+    readme = (DATA / "README.md").read_text(encoding="utf-8")
+    assert f"{len(near_train)} of them are near to a row of `train.jsonl`" in readme
+    groups = group_examples(rows)  # follows links through other rows, too
+    closed = {group for group, e in zip(groups, rows, strict=True) if e.id in held}
+    assert {e.id for group, e in zip(groups, rows, strict=True) if group in closed} & later == set()
 
 
 def test_the_split_is_the_one_fixed_by_id(corpus):
@@ -86,16 +123,33 @@ def test_building_again_gives_the_same_bytes(authored, tmp_path):
 def test_building_refuses_a_new_row_that_leaks_into_the_test_split(authored, corpus, tmp_path):
     build = load_script(DATA / "build.py")
     held = next(e for e in corpus["test"] if len(e.text) > 200)
-    row = {"id": "z-new", "text": held.text + " again", "gaps": held.labels, "sector": held.sector}
-    with authored.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(row) + "\n")
+    append_echo(held, authored)
     with pytest.raises(CorpusError, match=f"stand in two splits: {held.group};"):
         build.corpus(authored, output=tmp_path)
 
 
-def test_building_refuses_a_sector_that_folds_to_nothing(corpus):
+def test_building_the_rows_added_later_again_gives_the_same_bytes(authored_more, tmp_path):
     build = load_script(DATA / "build.py")
-    assert len({e.sector for part in corpus.values() for e in part}) == 32
+    build.more(authored_more, output=tmp_path)
+    assert (tmp_path / "train-more.jsonl").read_bytes() == (DATA / "train-more.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_building_refuses_a_row_added_later_that_is_near_to_a_held_out_one(authored_more, corpus, split, tmp_path):
+    build = load_script(DATA / "build.py")
+    append_echo(next(e for e in corpus[split] if len(e.text) > 200), authored_more)
+    with pytest.raises(CorpusError, match="near to held-out rows: z-new; leave them out"):
+        build.more(authored_more, output=tmp_path)
+    assert not (tmp_path / "train-more.jsonl").exists()
+
+
+def test_building_refuses_a_sector_that_folds_to_nothing(corpus, more):
+    build = load_script(DATA / "build.py")
+    sectors = tomllib.loads((DATA / "sectors.toml").read_text(encoding="utf-8"))
+    assert {e.sector for part in (*corpus.values(), more) for e in part} == sectors.keys()
+    assert len(sectors) == 32
+    variants = sum(len(sector["variants"]) for sector in sectors.values())
+    assert f"({variants} variants)" in (DATA / "README.md").read_text(encoding="utf-8")
     with pytest.raises(CorpusError, match="does not fold ''"):
         build.fold_sectors([corpus["train"][0].__class__(id="a", text="b", labels=())])
 
@@ -151,25 +205,33 @@ def test_public_readme_counts_are_those_of_the_labels():
 
 
 @pytest.mark.slow
-def test_the_folder_loads_with_datasets(corpus, tmp_path, monkeypatch):
+def test_the_folder_loads_with_datasets(corpus, more, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(DATA), cache_dir=str(tmp_path))
-    assert {name: part.num_rows for name, part in loaded.items()} == {k: len(v) for k, v in corpus.items()}
+    splits = {**corpus, "train": corpus["train"] + more}
+    assert {name: list(part["id"]) for name, part in loaded.items()} == {
+        k: [e.id for e in v] for k, v in splits.items()
+    }
     names = loaded["train"].features["labels"].feature
     assert names.names == list(LABELS)
-    for name, part in corpus.items():
+    for name, part in splits.items():
         assert [tuple(names.int2str(row)) for row in loaded[name]["labels"]] == [e.labels for e in part]
-    spans = loaded["test"]["evidence"][0]
-    assert {s["label"]: (s["start"], s["end"]) for s in spans} == corpus["test"][0].evidence
+    for name in ("train", "test"):
+        spans = loaded[name]["evidence"][-1]
+        assert {s["label"]: (s["start"], s["end"]) for s in spans} == splits[name][-1].evidence
 
 
-def test_datasheet_counts_are_those_of_the_corpus(corpus):
+def test_datasheet_counts_are_those_of_the_corpus(corpus, more):
     text = (DATA / "README.md").read_text(encoding="utf-8")
-    for name, part in corpus.items():
+    files = {**corpus, "train-more": more}
+    assert f"{sum(map(len, files.values())):,} customers' comments" in text
+    for name, part in files.items():
         counts = Counter(label for e in part for label in e.labels or ("none",))
-        cells = [f"{len(part):,}", *(str(counts[label]) for label in (*LABELS, "none"))]
-        assert f"| {name} | {' | '.join(cells)} |" in text
+        several = sum(len(e.labels) > 1 for e in part)
+        contrast = sum(e.subset == "contrast" for e in part)
+        cells = [len(part), *(counts[label] for label in (*LABELS, "none")), several, contrast]
+        assert f"| `{name}.jsonl` | {' | '.join(f'{n:,}' for n in cells)} |" in text
 
 
 def test_the_codebook_has_a_version():

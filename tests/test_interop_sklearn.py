@@ -38,9 +38,7 @@ def loads(monkeypatch):
         tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         # The threshold of knowledge is high on purpose: `predict` must follow thresholds, not one half.
-        decision = Decision(
-            Calibration((1.0,) * 5, (0.0,) * 5, (0.99, 0.5, 0.5, 0.5, 0.5)), 0.7, 0.9, 0.5, "nothing"
-        )
+        decision = Decision(Calibration((1.0,) * 5, (0.0,) * 5, (0.99, 0.5, 0.5, 0.5, 0.5)), 0.7, 0.9, 0.5, "nothing")
         return GapClassifier(FakeEngine(), tokenizer, decision=decision, name="tiny@1.0")
 
     monkeypatch.setattr(GapClassifier, "load", load)

@@ -1,16 +1,18 @@
 import importlib
+import pickle
 import subprocess
 import sys
 
 import pytest
 import spacy
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gapnlp.calibration import Calibration
 from gapnlp.classifier import GapClassifier
 from gapnlp.engines.fake import FakeEngine
 from gapnlp.errors import MissingExtraError
+from gapnlp.interop import spacy as module
 from gapnlp.model_dir import Decision
 from gapnlp.taxonomy import LABELS
 
@@ -130,27 +132,37 @@ def test_a_pipeline_is_saved_and_loaded_by_the_models_path(loads, tmp_path):
     again = spacy.load(tmp_path / "pipeline")
     assert loads == [("my/model", 2), ("my/model", 2)]
     assert again(TEXTS[0]).cats == nlp(TEXTS[0]).cats
-    assert (
-        spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())(TEXTS[0]).cats
-        == nlp(TEXTS[0]).cats
-    )
+    assert spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())(TEXTS[0]).cats == nlp(TEXTS[0]).cats
 
 
 def test_docs_keep_their_gaps_when_they_are_stored(nlp):
-    stored = DocBin(docs=[nlp("slow promised")], store_user_data=True).to_bytes()
-    (doc,) = DocBin().from_bytes(stored).get_docs(nlp.vocab)
-    assert doc._.gap_labels == ("delivery", "communication")
-    assert doc.cats == pytest.approx(nlp("slow promised").cats)
-    assert [span.label_ for span in doc.spans["gapnlp"]] == ["delivery", "communication"]
+    fresh = nlp("slow promised")
+    stored = DocBin(docs=[fresh], store_user_data=True).to_bytes()
+    (from_bin,) = DocBin().from_bytes(stored).get_docs(nlp.vocab)
+    for doc in (from_bin, Doc(nlp.vocab).from_bytes(fresh.to_bytes())):
+        assert doc._.gap_labels == ("delivery", "communication")
+        assert doc._.gap_review is fresh._.gap_review
+        assert doc.cats == pytest.approx(fresh.cats)
+        assert [span.label_ for span in doc.spans["gapnlp"]] == ["delivery", "communication"]
 
 
 def test_another_process_loads_its_own_model(nlp, loads):
     component = nlp.get_pipe("gapnlp")
     nlp("slow")
     assert len(loads) == 1
+    inherited = component.classifier
     component._pid = -1  # as after a fork
     nlp("slow")
     nlp("slow")
+    assert len(loads) == 2
+    assert component.classifier is not inherited
+    assert inherited in module._INHERITED  # freeing a forked engine would hang
+
+
+def test_a_pickled_pipeline_leaves_the_engine_behind(nlp, loads):
+    again = pickle.loads(pickle.dumps(nlp.get_pipe("gapnlp")))
+    assert len(loads) == 1
+    assert again(nlp.make_doc("slow"))._.gap_primary == "delivery"
     assert len(loads) == 2
 
 
@@ -175,9 +187,7 @@ def test_spacy_finds_the_component_without_an_import_of_gapnlp(tmp_path):
         "except Exception as exc:\n"
         "    print(type(exc).__name__)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout.split("\n")[1:] == ["ModelNotFoundError", ""], done.stderr
     assert "onnxruntime" not in done.stdout
 

@@ -93,9 +93,7 @@ def test_evidence_that_cannot_be_placed_is_dropped_and_counted(tmp_path):
     assert folded_offsets(jamo) is None
     row = {"sha256": hash_text(jamo), "source": "s", "id": "1", "split": "train", "labels": ["delivery"]}
     path = tmp_path / "labels.jsonl"
-    path.write_text(
-        json.dumps({**row, "evidence": [{"label": "delivery", "start": 2, "end": 6}]}), encoding="utf-8"
-    )
+    path.write_text(json.dumps({**row, "evidence": [{"label": "delivery", "start": 2, "end": 6}]}), encoding="utf-8")
     joined = join_labels(path, [copy_of(tmp_path, jamo)])
     assert joined.rows[0]["evidence"] == []
     assert joined.n_evidence_dropped == 1

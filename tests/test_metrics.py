@@ -189,21 +189,15 @@ def test_score_holds_every_figure_with_its_interval():
     assert result["n_rows"] == 300
     assert result["bootstrap"] == {"n_resamples": 50, "level": 0.95, "seed": 3}
     assert result["macro_f1_five"]["value"] == pytest.approx(macro_f1(decisions, targets))
-    assert result["macro_f1_six"]["value"] == pytest.approx(
-        macro_f1(with_none(decisions), with_none(targets))
-    )
+    assert result["macro_f1_six"]["value"] == pytest.approx(macro_f1(with_none(decisions), with_none(targets)))
     assert result["evidence_token_f1"]["value"] == pytest.approx(0.5)
     hits = primary_index(proba, decisions) == primary
     assert result["primary_accuracy"]["value"] == pytest.approx(hits.mean())
     for j, label in enumerate(LABELS):
         row = result["labels"][label]
         assert row["n_positive"] == targets[:, j].sum()
-        assert row["average_precision"]["value"] == pytest.approx(
-            average_precision(proba[:, j], targets[:, j])
-        )
-        assert row["calibration_error"]["value"] == pytest.approx(
-            calibration_error(proba[:, j], targets[:, j])
-        )
+        assert row["average_precision"]["value"] == pytest.approx(average_precision(proba[:, j], targets[:, j]))
+        assert row["calibration_error"]["value"] == pytest.approx(calibration_error(proba[:, j], targets[:, j]))
         assert row["f1"]["low"] <= row["f1"]["value"] <= row["f1"]["high"]
     assert set(result["labels"][NONE]) == {"n_positive", "precision", "recall", "f1"}
     assert result["macro_f1_five"]["low"] < result["macro_f1_five"]["value"] < result["macro_f1_five"]["high"]

@@ -42,13 +42,9 @@ def test_needs_review_keeps_rows_at_the_cutoff():
     assert needs_review([0.2, 0.5, 0.8], 0.5).tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("n_right", "n", "share"), [(0, 5, 0.8), (5, 5, 0.8), (90, 100, 0.85), (4000, 5000, 0.79)]
-)
+@pytest.mark.parametrize(("n_right", "n", "share"), [(0, 5, 0.8), (5, 5, 0.8), (90, 100, 0.85), (4000, 5000, 0.79)])
 def test_binomial_tail_is_exact(n_right, n, share):
-    assert _binomial_tail(n_right, n=n, share=share) == pytest.approx(
-        binom.sf(n_right - 1, n, share), rel=1e-8
-    )
+    assert _binomial_tail(n_right, n=n, share=share) == pytest.approx(binom.sf(n_right - 1, n, share), rel=1e-8)
 
 
 def test_a_cutoff_passes_where_the_clopper_pearson_bound_reaches_the_promise():
@@ -69,9 +65,7 @@ def test_the_promise_holds_on_new_rows():
     assert (cutoffs < REVIEW_ALL).sum() >= 190
     # The precision above a cutoff is known here: the mean of the confidences left, (cutoff + 0.999) / 2.
     n_broken = ((cutoffs + 0.999) / 2 < 0.8).sum()
-    assert n_broken <= binom.ppf(
-        0.999, 200, 0.05
-    )  # a rate of 1 - level or less; without the bound it is 50 %
+    assert n_broken <= binom.ppf(0.999, 200, 0.05)  # a rate of 1 - level or less; without the bound it is 50 %
 
 
 def test_the_cutoff_is_low_where_rows_are_many():
@@ -85,9 +79,7 @@ def test_a_higher_promise_flags_more():
     cutoffs = [fit_review_cutoff(*rows, precision=p) for p in (0.6, 0.7, 0.8, 0.9)]
     assert cutoffs == sorted(cutoffs)
     assert cutoffs[0] < cutoffs[-1]
-    assert fit_review_cutoff(*rows, precision=0.8, level=0.5) < fit_review_cutoff(
-        *rows, precision=0.8, level=0.999
-    )
+    assert fit_review_cutoff(*rows, precision=0.8, level=0.5) < fit_review_cutoff(*rows, precision=0.8, level=0.999)
 
 
 def test_nothing_is_flagged_where_all_is_right():
@@ -98,9 +90,7 @@ def test_nothing_is_flagged_where_all_is_right():
 def test_all_is_flagged_where_the_promise_cannot_be_met():
     confidences = np.linspace(0.1, 0.9, 300)
     assert fit_review_cutoff(confidences, np.zeros(300), precision=0.5) == REVIEW_ALL
-    assert (
-        fit_review_cutoff(confidences[:5], np.ones(5), precision=0.9) == REVIEW_ALL
-    )  # too few rows to promise
+    assert fit_review_cutoff(confidences[:5], np.ones(5), precision=0.9) == REVIEW_ALL  # too few rows to promise
     assert fit_review_cutoff([], [], precision=0.9) == REVIEW_ALL
 
 
@@ -109,15 +99,12 @@ def test_equal_confidences_stand_or_fall_together():
     correct = np.repeat([True, False], 200)
     shuffled = np.random.default_rng(0).permutation(400)
     cutoffs = {
-        fit_review_cutoff(confidences[order], correct[order], precision=0.9)
-        for order in (np.arange(400), shuffled)
+        fit_review_cutoff(confidences[order], correct[order], precision=0.9) for order in (np.arange(400), shuffled)
     }
     assert cutoffs == {0.9}
 
 
-@pytest.mark.parametrize(
-    "settings", [{"precision": 0.0}, {"precision": 1.0}, {"precision": 0.9, "level": 1.0}]
-)
+@pytest.mark.parametrize("settings", [{"precision": 0.0}, {"precision": 1.0}, {"precision": 0.9, "level": 1.0}])
 def test_shares_out_of_range(settings):
     with pytest.raises(ConfigError, match="between 0 and 1"):
         fit_review_cutoff([0.5], [True], **settings)

@@ -57,9 +57,7 @@ def test_contrast_neighbours_are_held_to_a_lower_threshold_than_others():
 
     def groups(*, subset, between):
         texts = [pair[0], *fillers[:between], pair[1]]
-        numbers = group_examples(
-            [example(str(n), text, subset=subset) for n, text in enumerate(texts)], threshold=0.8
-        )
+        numbers = group_examples([example(str(n), text, subset=subset) for n, text in enumerate(texts)], threshold=0.8)
         return numbers[0] == numbers[-1]
 
     assert groups(subset="contrast", between=2)
@@ -114,9 +112,7 @@ def test_split_command_writes_three_files_without_shared_rows(tmp_path):
     )
     done = CliRunner().invoke(app, ["split", str(path), "-o", str(tmp_path / "out"), "--test", "0.3"])
     assert done.exit_code == 0, done.exception
-    parts = {
-        name: read_examples(tmp_path / "out" / f"{name}.jsonl") for name in ("train", "validation", "test")
-    }
+    parts = {name: read_examples(tmp_path / "out" / f"{name}.jsonl") for name in ("train", "validation", "test")}
     assert sum(map(len, parts.values())) == 200
     assert len(parts["test"]) == pytest.approx(60, abs=4)
     assert f"train: {len(parts['train'])} rows (knowledge " in done.stderr

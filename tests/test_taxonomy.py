@@ -163,9 +163,7 @@ def test_unknown_name_offers_the_nearest(wrong: str, offered: str) -> None:
     assert f"did you mean {offered}" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", "gap", "none", "0", "6", "gap 6", "33", "quantum", "\ud800", "x" * 5000]
-)
+@pytest.mark.parametrize("wrong", ["", "gap", "none", "0", "6", "gap 6", "33", "quantum", "\ud800", "x" * 5000])
 def test_unknown_name_without_neighbours_lists_the_ids(wrong: str) -> None:
     with pytest.raises(UnknownGapError) as caught:
         resolve_gap(wrong)

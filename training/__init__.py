@@ -1,0 +1,1 @@
+"""Fine-tuning: labelled rows in, a model directory out."""

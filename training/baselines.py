@@ -33,6 +33,7 @@ Baseline = Callable[[Sequence[str]], FloatArray]
 BASELINES = ("tfidf", "frozen-embedding", "setfit-style")
 MAX_TOKENS = 256  # longer texts are cut: a baseline reads one window
 _TOKENS_PER_BATCH = 4096  # padding included
+_TOKENS_PER_GROUP = 768  # the same while tuning: an update of 32 texts runs as a few groups of like length
 _WORD = r"(?u)\b\w+\b"
 _COST = 10.0  # inverse strength of the L2 penalty
 
@@ -48,16 +49,14 @@ class ContrastiveSettings:
         bf16: Run the encoder under bf16 autocast.
     """
 
-    n_steps: int = 400
+    n_steps: int = 300
     n_pairs: int = 16
     learning_rate: float = 2e-5
     bf16: bool = False
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.n_pairs < 1 or not self.learning_rate > 0:
-            raise ConfigError(
-                f"got {self}, expected n_steps and n_pairs of at least 1 and learning_rate above 0"
-            )
+            raise ConfigError(f"got {self}, expected n_steps and n_pairs of at least 1 and learning_rate above 0")
 
 
 def fit_baseline(
@@ -106,9 +105,7 @@ def fit_baseline(
     return lambda new_texts: head.proba(embedder.embed(new_texts))
 
 
-def sample_pairs(
-    targets: BoolArray, n_pairs: int, *, rng: np.random.Generator
-) -> tuple[IntArray, FloatArray]:
+def sample_pairs(targets: BoolArray, n_pairs: int, *, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
     """Draw pairs of rows, half of them with a label in common, and how alike their label sets are.
 
     `none` counts as a label. The label in common is drawn first and evenly, so that rare gaps get as many
@@ -153,9 +150,7 @@ class _OneVsRest:
             if column.all() or not column.any():
                 models.append(float(column[0]))
                 continue
-            models.append(
-                LogisticRegression(C=cost, solver="liblinear", random_state=seed).fit(features, column)
-            )
+            models.append(LogisticRegression(C=cost, solver="liblinear", random_state=seed).fit(features, column))
         return cls(models)
 
     def proba(self, features: Any) -> FloatArray:
@@ -205,9 +200,7 @@ class _Embedder:
         self._tokenizer = AutoTokenizer.from_pretrained(encoder)
         model = AutoModel.from_pretrained(encoder, attn_implementation="eager", dtype=torch.float32)
         self._model = model.eval().to(self._device)
-        self._max_tokens = min(
-            MAX_TOKENS, self._tokenizer.model_max_length, model.config.max_position_embeddings
-        )
+        self._max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length, model.config.max_position_embeddings)
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Embed texts, the longest first. *Shape:* (n_texts, width)."""
@@ -218,13 +211,11 @@ class _Embedder:
             return vectors
         ids = self._tokenize(texts)
         with torch.inference_mode():
-            for rows in _batches([len(row) for row in ids]):
+            for rows in _batches([len(row) for row in ids], max_tokens=_TOKENS_PER_BATCH):
                 vectors[rows] = self._forward([ids[i] for i in rows]).float().cpu().numpy()
         return vectors
 
-    def tune(
-        self, texts: Sequence[str], targets: BoolArray, *, settings: ContrastiveSettings, seed: int
-    ) -> None:
+    def tune(self, texts: Sequence[str], targets: BoolArray, *, settings: ContrastiveSettings, seed: int) -> None:
         """Move texts with the same gaps together: squared error of the pair's cosine against its likeness."""
         import torch
 
@@ -236,7 +227,7 @@ class _Embedder:
                 group["lr"] = settings.learning_rate * _rate(step, settings.n_steps)
             pairs, likeness = sample_pairs(targets, settings.n_pairs, rng=rng)
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-                vectors = self._forward([ids[i] for i in pairs.T.ravel()])
+                vectors = self._forward_grouped([ids[i] for i in pairs.T.ravel()])
             left, right = vectors.float().chunk(2)
             wanted = torch.tensor(likeness, dtype=torch.float32, device=self._device)
             loss = torch.nn.functional.mse_loss((left * right).sum(dim=1), wanted)
@@ -249,24 +240,30 @@ class _Embedder:
         encoded = self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens)
         return [list(row) for row in encoded["input_ids"]]
 
+    def _forward_grouped(self, ids: list[list[int]]) -> Any:
+        """Run rows of mixed lengths without padding all to the longest. *Shape:* (len(ids), width)."""
+        import torch
+
+        groups = _batches([len(row) for row in ids], max_tokens=_TOKENS_PER_GROUP)
+        vectors = torch.cat([self._forward([ids[i] for i in rows]) for rows in groups])
+        return vectors[torch.as_tensor(np.argsort(np.concatenate(groups)), device=self._device)]
+
     def _forward(self, ids: list[list[int]]) -> Any:
         """Run one batch of token ids. *Shape:* (len(ids), width), unit length."""
         import torch
 
         batch = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
         mask = batch["attention_mask"].unsqueeze(-1)
-        hidden = self._model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).last_hidden_state
+        hidden = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
         return torch.nn.functional.normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1), dim=1)
 
 
-def _batches(lengths: Sequence[int]) -> list[IntArray]:
-    """Cut the rows, longest first, into batches of at most `_TOKENS_PER_BATCH` tokens, padding included."""
+def _batches(lengths: Sequence[int], *, max_tokens: int) -> list[IntArray]:
+    """Cut the rows, longest first, into batches of at most `max_tokens` tokens, padding included."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     batches, start = [], 0
     while start < len(order):
-        n_rows = max(1, _TOKENS_PER_BATCH // max(1, lengths[order[start]]))
+        n_rows = max(1, max_tokens // max(1, lengths[order[start]]))
         batches.append(order[start : start + n_rows])
         start += n_rows
     return batches

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from gapnlp.calibration import Calibration, cross_fit, fit_calibration
 from gapnlp.classifier import GapClassifier
 from gapnlp.metrics import evidence_token_f1, primary_index, word_offsets
 from gapnlp.model_dir import Decision
+from gapnlp.reading import Reading
 from gapnlp.selective import confidence, fit_review_cutoff
 from gapnlp.taxonomy import LABELS
+from gapnlp.text import hash_text
 from training.corpus import Example
 from training.encode import to_targets
 
@@ -41,10 +44,11 @@ def fit_decision(
     Args:
         classifier: The trained model.
         examples: Held-out rows.
-        promised_precision: Share of unflagged texts whose primary label is right, 0–1.
+        promised_precision: Share of unflagged texts whose primary label is right, 0-1.
         fitted_on: The rows in words, for the model's files.
     """
-    logits, targets = classifier.logits([example.text for example in examples]), to_targets(examples)
+    readings = classifier.read([example.text for example in examples])
+    logits, targets = np.stack([reading.logits for reading in readings]), to_targets(examples)
     fair = cross_fit(logits, targets, n_folds=min(N_FOLDS, len(examples)), seed=0)
     calibration = fit_calibration(logits, targets)
     right = primary_index(fair.proba, fair.decisions) == primary_targets(examples)
@@ -53,9 +57,16 @@ def fit_decision(
         calibration,
         review_below=fit_review_cutoff(sure, right, precision=promised_precision),
         promised_precision=promised_precision,
-        evidence_threshold=_fit_evidence_threshold(classifier, examples),
+        evidence_threshold=_fit_evidence_threshold(readings, examples),
         fitted_on=fitted_on,
+        fitted_digest=rows_digest(examples),
     )
+
+
+def rows_digest(examples: Sequence[Example]) -> str:
+    """Return the SHA-256 of a set of texts, whatever their order."""
+    hashes = sorted(hash_text(example.text) for example in examples)
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def primary_targets(examples: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -64,18 +75,21 @@ def primary_targets(examples: Sequence[Example]) -> np.ndarray[tuple[int], np.dt
     return np.array(indices, dtype=np.int64)
 
 
-def _fit_evidence_threshold(classifier: GapClassifier, examples: Sequence[Example]) -> float:
-    marked = [example for example in examples if example.evidence]
+def evidence_spans(reading: Reading, labels: Iterable[str], *, threshold: float) -> dict[str, tuple[int, int]]:
+    """Return label → first character and the one after the last, for each of the labels."""
+    found = reading.evidence(list(labels), threshold=threshold)
+    return {item.label: (item.start, item.end) for item in found}
+
+
+def _fit_evidence_threshold(readings: Sequence[Reading], examples: Sequence[Example]) -> float:
+    marked = [pair for pair in zip(readings, examples, strict=True) if pair[1].evidence]
     if not marked:
         return neutral_decision().evidence_threshold
-    texts = [example.text for example in marked]
-    scores = {}
-    for threshold in EVIDENCE_THRESHOLDS:
-        found = classifier.with_decision(evidence_threshold=threshold).evidence(texts, [list(e.evidence) for e in marked])
-        spans = [{item.label: (item.start, item.end) for item in row} for row in found]
-        scores[threshold] = evidence_token_f1(
-            spans, [example.evidence for example in marked], [word_offsets(text) for text in texts]
-        )
-    return max(scores, key=lambda threshold: scores[threshold])
+    annotated = [example.evidence for _, example in marked]
+    words = [word_offsets(example.text) for _, example in marked]
 
+    def token_f1(threshold: float) -> float:
+        found = [evidence_spans(reading, example.evidence, threshold=threshold) for reading, example in marked]
+        return evidence_token_f1(found, annotated, words)
 
+    return max(EVIDENCE_THRESHOLDS, key=token_f1)

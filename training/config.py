@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
@@ -16,7 +16,7 @@ Share = Field(ge=0, le=1)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
@@ -40,7 +40,7 @@ class OptimConfig(_Section):
     warmup: float = Share
     evidence_weight: float = Field(ge=0)
     patience: PositiveInt
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
     precision: Literal["auto", "fp32", "bf16"]
 
 
@@ -102,9 +102,7 @@ def load_config(path: Path | None = None, *, overrides: Sequence[str] = ()) -> T
         return TrainingConfig.model_validate(values)
     except ValidationError as exc:
         problems = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors())
-        raise ConfigError(
-            f"settings that cannot be used: {problems}. training/recipe.toml explains each one"
-        ) from exc
+        raise ConfigError(f"settings that cannot be used: {problems}. training/recipe.toml explains each one") from exc
 
 
 def dump_config(config: TrainingConfig) -> str:
@@ -119,9 +117,7 @@ def _parse_override(override: str) -> tuple[str, str, Any]:
     dotted, equals, raw = override.partition("=")
     section, dot, name = dotted.strip().partition(".")
     if not (equals and dot and section and name):
-        raise ConfigError(
-            f"got the override {override!r}, expected section.name=value, for example optim.epochs=3"
-        )
+        raise ConfigError(f"got the override {override!r}, expected section.name=value, for example optim.epochs=3")
     try:
         return section, name, tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

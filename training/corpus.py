@@ -107,9 +107,7 @@ def to_row(example: Example) -> Row:
         "id": example.id,
         "text": example.text,
         "labels": list(example.labels),
-        "evidence": [
-            {"label": k, "start": start, "end": end} for k, (start, end) in example.evidence.items()
-        ],
+        "evidence": [{"label": k, "start": start, "end": end} for k, (start, end) in example.evidence.items()],
         "source": example.source,
         "sector": example.sector,
         "channel": example.channel,
@@ -231,11 +229,7 @@ def _example(row: Row, *, where: str, text_column: str, labels: tuple[str, ...])
 
 def _labels(cell: Any, *, blank_is_none: bool) -> tuple[str, ...]:
     if isinstance(cell, str):
-        cell = (
-            json.loads(cell)
-            if _is_json_list(cell)
-            else [name for name in cell.split(";") if name.strip()] or None
-        )
+        cell = json.loads(cell) if _is_json_list(cell) else [name for name in cell.split(";") if name.strip()] or None
     if cell is None:
         return () if blank_is_none else (UNLABELLED,)
     if not isinstance(cell, list):
@@ -293,9 +287,7 @@ def _problems(example: Example) -> list[str]:
         if label not in example.labels:
             found.append(f"evidence for {label!r}, which is not among its labels")
         if not 0 <= start < end <= len(example.text):
-            found.append(
-                f"evidence [{start}, {end}] for {label!r} lies outside the {len(example.text)} characters"
-            )
+            found.append(f"evidence [{start}, {end}] for {label!r} lies outside the {len(example.text)} characters")
     return found
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gapnlp.calibration import sigmoid
 from gapnlp.classifier import GapClassifier
 from gapnlp.taxonomy import LABELS
 from training.encode import Encoded
+from training.precision import autocast
 
 
-def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path) -> npt.NDArray[np.float64]:
-    """Return the teacher's uncalibrated probabilities, 0–1. *Shape:* (n_texts, 5).
+def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision: str) -> npt.NDArray[np.float64]:
+    """Return the teacher's uncalibrated probabilities, 0-1. *Shape:* (n_texts, 5).
 
     Uncalibrated on purpose: calibration follows the shares of the rows it was fitted on, and the student is
     calibrated by itself.
@@ -23,15 +25,21 @@ def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path) -> npt.ND
     Args:
         teacher: A model directory.
         texts: Texts to ask it about.
+        precision: What it computes in; see `training.precision.autocast`.
         cache: File that keeps the answers, so that a resumed run need not ask again.
     """
     if cache.is_file():
         kept: npt.NDArray[np.float64] = np.load(cache, allow_pickle=False)
         if kept.shape == (len(texts), len(LABELS)):
             return kept
-    logits = GapClassifier.load(teacher).logits(texts)
-    proba = 1 / (1 + np.exp(-logits))
-    np.save(cache, proba)
+    classifier = GapClassifier.load(teacher, engine="torch")
+    with autocast(precision):
+        readings = classifier.read(texts)
+    proba = sigmoid(np.stack([reading.logits for reading in readings]))
+    partial = cache.with_suffix(".partial")
+    with partial.open("wb") as handle:
+        np.save(handle, proba)
+    partial.replace(cache)
     return proba
 
 
@@ -40,8 +48,8 @@ def soften(encoded: Sequence[Encoded], proba: npt.NDArray[np.float64], *, soft_w
 
     Args:
         encoded: Rows with their own targets.
-        proba: The teacher's probabilities, 0–1. *Shape:* (n_rows, 5).
-        soft_weight: Share of the teacher in the target, 0–1.
+        proba: The teacher's probabilities, 0-1. *Shape:* (n_rows, 5).
+        soft_weight: Share of the teacher in the target, 0-1.
     """
     return [
         replace(row, target=(soft_weight * soft + (1 - soft_weight) * row.target).astype(np.float32))

@@ -24,7 +24,7 @@ class Encoded:
 
     Attributes:
         ids: Token ids, special tokens included.
-        target: Per gap, 0–1; soft where a teacher was asked. *Shape:* (5,).
+        target: Per gap, 0-1; soft where a teacher was asked. *Shape:* (5,).
         token_target: 1 where a token belongs to a gap's evidence. *Shape:* (n_tokens, 5).
         has_evidence: False where nobody marked any evidence, so that the tokens teach nothing.
     """
@@ -60,9 +60,9 @@ class Batch:
 
 def to_targets(examples: Sequence[Example]) -> npt.NDArray[np.bool_]:
     """Return True where a text carries a gap. *Shape:* (n_texts, 5)."""
-    return np.array(
-        [[label in example.labels for label in LABELS] for example in examples], dtype=bool
-    ).reshape(-1, len(LABELS))
+    return np.array([[label in example.labels for label in LABELS] for example in examples], dtype=bool).reshape(
+        -1, len(LABELS)
+    )
 
 
 def encode_examples(

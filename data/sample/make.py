@@ -70,9 +70,7 @@ def sample_rows(examples: Sequence[Example]) -> list[tuple[str, ...]]:
     line_of = {name: sector["line"] for name, sector in sectors.items() if "line" in sector}
     rng = random.Random(SEED)  # noqa: S311 (no secret hangs on it)
     chosen = rng.sample([e for e in examples if e.sector in line_of], N_COMMENTS)
-    dated = sorted(
-        ((draw_date(e, rng=rng), draw_branch(e, rng=rng), e) for e in chosen), key=lambda row: row[:1]
-    )
+    dated = sorted(((draw_date(e, rng=rng), draw_branch(e, rng=rng), e) for e in chosen), key=lambda row: row[:1])
     return [
         (f"HL-{number:04d}", day.isoformat(), branch, line_of[e.sector], e.channel, e.text)
         for number, (day, branch, e) in enumerate(dated, start=1)

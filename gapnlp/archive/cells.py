@@ -46,6 +46,13 @@ def to_json(value: object) -> str:
         return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
 
 
+def show(value: object, *, width: int = 60) -> str:
+    """Shorten a value for a message: one line, with nothing in it that could steer a terminal."""
+    text = " ".join(to_text(value).split())
+    text = "".join(char if char.isprintable() else "?" for char in text[: width + 1])
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def escape_surrogates(text: str) -> str:
     """Write lone surrogates, which UTF-8 cannot hold, as their backslash escapes."""
     try:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
+from gapnlp.archive.cells import show
 from gapnlp.errors import ColumnError, InputError
 from gapnlp.records import Prediction
 from gapnlp.taxonomy import LABELS
 
-PREFIX = "gap_"
-PROBA_COLUMNS = tuple(f"{PREFIX}{label}" for label in LABELS)
+PROBA_COLUMNS = tuple(f"gap_{label}" for label in LABELS)
 GAP_COLUMNS = (
     "gap_primary",
     "gap_labels",
@@ -63,34 +64,35 @@ KNOWN_NAMES = frozenset(
         "description",
     }
 )
-_SAMPLE_WIDTH = 60
 
 
 def check_columns(names: Sequence[str], *, source: str) -> tuple[str, ...]:
-    """Return the columns of a source if each has a name of its own and none is one that classifying adds.
+    """Return the columns of a source if each has a name of its own.
 
     Raises:
-        InputError: A name is empty, stands twice, or is one of `GAP_COLUMNS`.
+        InputError: A name is empty, or stands twice.
     """
     empty = [place for place, name in enumerate(names, start=1) if not name.strip()]
     if empty:
-        raise InputError(
-            f"{source}: column {empty[0]} has no name; give every column a name in the first row"
-        )
-    twice = (
-        sorted({name for name in names if list(names).count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
+        raise InputError(f"{source}: column {empty[0]} has no name; give every column a name in the first row")
+    twice = [name for name, n_times in Counter(names).items() if n_times > 1]
     if twice:
         raise InputError(f"{source}: the column {twice[0]!r} is there twice; rename one of them")
+    return tuple(names)
+
+
+def check_unlabelled(names: Sequence[str], *, source: str) -> None:
+    """Refuse a source that has the columns which classifying would add.
+
+    Raises:
+        InputError: It has some of `GAP_COLUMNS`.
+    """
     taken = [name for name in names if name in GAP_COLUMNS]
     if taken:
         raise InputError(
             f"{source}: it has columns that classifying adds ({', '.join(taken)}); classify the original "
             "file, or drop or rename these columns"
         )
-    return tuple(names)
 
 
 def check_column(name: str, *, columns: Sequence[str], option: str, source: str) -> str:
@@ -173,8 +175,5 @@ def _may_be_text(name: str, samples: Sequence[Mapping[str, object]]) -> bool:
 
 
 def _sample(name: str, samples: Sequence[Mapping[str, object]]) -> str:
-    value = next((str(sample[name]) for sample in samples if sample.get(name) not in (None, "")), "")
-    value = " ".join(value.split())
-    if not value:
-        return "(empty)"
-    return value if len(value) <= _SAMPLE_WIDTH else value[: _SAMPLE_WIDTH - 1] + "…"
+    values = (sample[name] for sample in samples if sample.get(name) not in (None, ""))
+    return show(next(values, "")) or "(empty)"

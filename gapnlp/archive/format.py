@@ -83,9 +83,7 @@ def check_magic(head: bytes, *, file_format: FileFormat, name: str) -> None:
     found = next((what for magic, what in _MAGIC if head.startswith(magic)), None)
     if expected is not None and not head.startswith(expected):
         wanted = "gzip" if file_format.gz else file_format.kind.upper()
-        raise InputError(
-            f"{name}: its content is {found or 'not'} {'' if found else wanted}".rstrip() + _RENAME
-        )
+        raise InputError(f"{name}: its content is {found or 'not'} {'' if found else wanted}".rstrip() + _RENAME)
     if expected is None and found is not None:
         raise InputError(f"{name}: read as {file_format.kind.upper()}, but its content is {found}{_RENAME}")
 

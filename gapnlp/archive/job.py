@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
+from gapnlp.archive.cells import show
 from gapnlp.archive.chunk import Chunk, Layout, Row, Source
-from gapnlp.archive.columns import check_column, gap_values, guess_text_column
+from gapnlp.archive.columns import check_column, check_unlabelled, gap_values, guess_text_column
 from gapnlp.archive.jsonlines import RAW_COLUMN
 from gapnlp.archive.kinds import merge_schemas
 from gapnlp.archive.reader import STREAM, open_source
@@ -104,9 +105,7 @@ class Summary:
         self.n_truncated += sum(prediction.truncated for prediction in predictions)
         self.n_review += sum(prediction.review for prediction in predictions)
         read = [prediction for prediction in predictions if not prediction.error]
-        for label, n_rows in Counter(
-            label for prediction in read for label in prediction.labels or (NONE,)
-        ).items():
+        for label, n_rows in Counter(label for prediction in read for label in prediction.labels or (NONE,)).items():
             self.counted[label] += n_rows
 
     def as_dict(self) -> dict[str, Any]:
@@ -172,9 +171,7 @@ class ArchiveJob:
     def _layout(self) -> Layout:
         sources = [item.source for item in self._inputs]
         columns = dict.fromkeys(column for source in sources for column in source.columns)
-        return Layout(
-            tuple(columns), lambda: merge_schemas([source.schema() for source in sources]), self._options.raw
-        )
+        return Layout(tuple(columns), lambda: merge_schemas([source.schema() for source in sources]), self._options.raw)
 
     def _chunks(self) -> Iterator[tuple[Chunk, str]]:
         for source, text_column in self._inputs:
@@ -183,18 +180,14 @@ class ArchiveJob:
 
     def _classify(self, chunk: Chunk, classifier: Classifier, *, text_column: str) -> list[Prediction]:
         """Classify the rows that could be read; the others carry their own error."""
-        readable = iter(
-            classifier.predict([row.values.get(text_column) for row in chunk.rows if not row.error])
-        )
-        return [
-            _failed(row.error, model=classifier.name) if row.error else next(readable) for row in chunk.rows
-        ]
+        readable = iter(classifier.predict([row.values.get(text_column) for row in chunk.rows if not row.error]))
+        return [_failed(row.error, model=classifier.name) if row.error else next(readable) for row in chunk.rows]
 
     def _note_failures(self, summary: Summary, rows: list[Row], predictions: list[Prediction]) -> None:
         for row, prediction in zip(rows, predictions, strict=True):
             if prediction.error and len(summary.failures) < _N_FAILURES:
                 column = self._options.id_column
-                named = f" ({column} {row.values.get(column)})" if column in row.values else ""
+                named = f" ({column} {show(row.values[column])})" if column in row.values else ""
                 summary.failures.append(f"{row.place}{named}: {prediction.error}")
 
 
@@ -206,9 +199,7 @@ def open_job(options: JobOptions) -> Iterator[ArchiveJob]:
         InputError: An input cannot be read, or the output must not be written.
         ColumnError: The text column is missing, or cannot be told for certain.
     """
-    target = choose_target(
-        options.output, options.inputs, force=options.force, stream_kind=options.stream_kind
-    )
+    target = choose_target(options.output, options.inputs, force=options.force, stream_kind=options.stream_kind)
     if options.inputs.count(STREAM) > 1:
         raise InputError("stdin (-) is named twice; it can be read once")
     with ExitStack() as stack:
@@ -221,12 +212,11 @@ def open_job(options: JobOptions) -> Iterator[ArchiveJob]:
 
 def _open_input(stack: ExitStack, name: str, *, options: JobOptions) -> _Input:
     source = stack.enter_context(open_source(name, stream_kind=options.stream_kind))
+    check_unlabelled(source.columns, source=source.name)
     if options.id_column is not None:
         check_column(options.id_column, columns=source.columns, option="--id-column", source=source.name)
     if options.text_column is not None:
-        column = check_column(
-            options.text_column, columns=source.columns, option="--text-column", source=source.name
-        )
+        column = check_column(options.text_column, columns=source.columns, option="--text-column", source=source.name)
         return _Input(source, column)
     columns = [column for column in source.columns if column not in (RAW_COLUMN, options.id_column)]
     rows = (row for chunk in islice(source.chunks(_N_SAMPLES), 1) for row in chunk.rows)

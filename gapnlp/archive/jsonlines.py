@@ -28,12 +28,10 @@ class JsonLinesSource:
         self._text = text
         self.name = text.name
         self.how = f"JSONL, {text.encoding}"
-        if next(text.lines()).lstrip().startswith("["):
+        if text.first_line.lstrip().startswith("["):
             raise InputError(f"{self.name}: begins with a JSON array; expected one object a line")
         self.n_rows, self._kinds = self._scan()
-        columns = sorted(
-            self._kinds.kinds, key=lambda column: column == RAW_COLUMN
-        )  # last, where it is there
+        columns = sorted(self._kinds.kinds, key=lambda column: column == RAW_COLUMN)  # last, where it is there
         self.columns = check_columns(columns, source=self.name)
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:

@@ -36,10 +36,7 @@ class KindScan:
             frozenset({"date"}): pa.date32(),
         }
         return pa.schema(
-            [
-                (column, types.get(frozenset(kinds - {"null"}), pa.string()))
-                for column, kinds in self.kinds.items()
-            ]
+            [(column, types.get(frozenset(kinds - {"null"}), pa.string())) for column, kinds in self.kinds.items()]
         )
 
 

@@ -59,10 +59,8 @@ class ParquetSource:
 
         try:
             yield
-        except (pa.ArrowException, OSError) as exc:
-            raise InputError(
-                f"{self.name}: cannot be read as Parquet ({exc}); write it again, unencrypted"
-            ) from exc
+        except (pa.ArrowException, ValueError, OSError) as exc:
+            raise InputError(f"{self.name}: cannot be read as Parquet ({exc}); write it again, unencrypted") from exc
 
 
 def _python_rows(batch: Any) -> list[dict[str, object]]:
@@ -138,7 +136,9 @@ def _input_array(chunk: Chunk, field: Any) -> Any:
 
     if chunk.table is not None and field.name not in chunk.changed and field.name in chunk.table.schema.names:
         array = chunk.table.column(field.name)
-        if array.type == field.type or not pa.types.is_string(field.type):
+        if array.type == field.type:
+            return array
+        if not pa.types.is_string(field.type):
             return array.cast(field.type)
     return _array([row.values.get(field.name) for row in chunk.rows], field.type)
 

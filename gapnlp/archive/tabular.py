@@ -38,7 +38,7 @@ class DelimitedSource:
         csv.field_size_limit(MAX_LINE)
         self._text = text
         self.name = text.name
-        _check_not_json(next(text.lines()), name=self.name)
+        _check_not_json(text.first_line, name=self.name)
         self._separator = _find_separator(text, tab_first=kind == "tsv")
         self.how = f"{kind.upper()}, {text.encoding}, separated by {_SEPARATORS[self._separator]}"
         self.columns = check_columns(next(self._records()).cells, source=self.name)
@@ -91,7 +91,7 @@ def read_records(lines: Iterator[str], *, separator: str) -> Iterator[Record]:
             yield line
 
     reader = csv.reader(feed(), delimiter=separator, strict=True)
-    at = 1
+    at, width = 1, 0
     while True:
         taken.clear()
         try:
@@ -99,22 +99,23 @@ def read_records(lines: Iterator[str], *, separator: str) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as exc:
-            record = _read_alone(taken[0], at=at, separator=separator, n_taken=len(taken), reason=str(exc))
+            unclosed = len(taken) > 1 or "end of data" in str(exc)
+            record = _read_alone(taken[0], at=at, separator=separator, unclosed=unclosed, width=width)
             again.extendleft(reversed(taken[1:]))
             del taken[1:]
             reader = csv.reader(feed(), delimiter=separator, strict=True)
         at += len(taken)
         if any(line.strip() for line in taken):
+            width = width or len(record.cells)
             yield record
 
 
-def _read_alone(line: str, *, at: int, separator: str, n_taken: int, reason: str) -> Record:
-    """Read the first line of a record whose quotes are wrong: forgiving where they stay within the line."""
-    unclosed = n_taken > 1 or "end of data" in reason
-    bare = csv.reader([line], delimiter=separator, quoting=csv.QUOTE_NONE)
-    cells = next(bare if unclosed else csv.reader([line], delimiter=separator))
-    error = f"line {at} opens a quote that is not properly closed" if unclosed else ""
-    return Record(at, cells, error)
+def _read_alone(line: str, *, at: int, separator: str, unclosed: bool, width: int) -> Record:
+    """Read a line of wrong quotes: as plain characters if they make `width` cells, else forgivingly."""
+    plain = next(csv.reader([line], delimiter=separator, quoting=csv.QUOTE_NONE))
+    if unclosed:
+        return Record(at, plain, f"line {at} opens a quote that is not properly closed")
+    return Record(at, plain if len(plain) == width else next(csv.reader([line], delimiter=separator)))
 
 
 def _find_separator(text: TextFile, *, tab_first: bool) -> str:
@@ -150,9 +151,7 @@ class DelimitedWriter:
         self._buffer = io.StringIO()
         delimiter = "\t" if kind == "tsv" else ","
         self._plain = csv.writer(self._buffer, delimiter=delimiter, lineterminator="\n")
-        self._quoted = csv.writer(
-            self._buffer, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL
-        )
+        self._quoted = csv.writer(self._buffer, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._append([*layout.columns, *GAP_COLUMNS])
         self._flush()
 

@@ -41,6 +41,9 @@ class TextFile:
         self._gz = gz
         self.name = name
         self.encoding = self._find_encoding()
+        self.first_line = next((line for line in self.lines() if line.strip()), "")
+        if not self.first_line:
+            raise InputError(f"{name}: the file is empty; expected at least one row")
 
     def lines(self) -> Iterator[str]:
         """Read from the start, line ends kept.
@@ -75,8 +78,6 @@ class TextFile:
     def _find_encoding(self) -> str:
         with self._open() as raw:
             head = raw.read(_SAMPLE)
-        if not head.strip():
-            raise InputError(f"{self.name}: the file is empty; expected at least one row")
         for bom, encoding in _BOMS:
             if head.startswith(bom):
                 return encoding

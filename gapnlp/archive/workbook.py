@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -27,7 +28,11 @@ MAX_CELL = 32_767  # characters
 MAX_SHEET_ROWS = 1_048_575  # below the header
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
-_BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, EOFError, SyntaxError)
+# What openpyxl, zipfile and the XML parser raise at damaged or locked files.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, SyntaxError, RuntimeError, ArithmeticError),
+    *(LookupError, ValueError, TypeError, AttributeError),
+)
 
 
 class WorkbookSource:
@@ -69,24 +74,27 @@ class WorkbookSource:
         """Do nothing: the file is open only while it is read."""
 
     def _cells(self) -> Iterator[list[Any]]:
+        try:
+            with closing(self._load()) as book:
+                if not book.worksheets:
+                    raise InputError(f"{self.name}: the workbook has no sheet of cells")
+                sheet = book.worksheets[0]
+                sheet.reset_dimensions()  # what the file says of its size may be wrong
+                self._sheet, self._n_sheets = sheet.title, len(book.worksheets)
+                for row in _quietly(sheet.iter_rows(values_only=True)):
+                    yield [_unescape(cell) for cell in row]
+        except _BROKEN as exc:
+            raise InputError(
+                f"{self.name}: cannot be read as an XLSX workbook ({exc}); open it in a spreadsheet program "
+                "and save it again as .xlsx"
+            ) from exc
+
+    def _load(self) -> Any:
         from openpyxl import load_workbook
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # styles and extensions that no reader of values needs
-            try:
-                with closing(load_workbook(self._path, read_only=True, data_only=True)) as book:
-                    if not book.worksheets:
-                        raise InputError(f"{self.name}: the workbook has no sheet of cells")
-                    sheet = book.worksheets[0]
-                    sheet.reset_dimensions()  # what the file says of its size may be wrong
-                    self._sheet, self._n_sheets = sheet.title, len(book.worksheets)
-                    for row in sheet.iter_rows(values_only=True):
-                        yield [_unescape(cell) for cell in row]
-            except _BROKEN as exc:
-                raise InputError(
-                    f"{self.name}: cannot be read as an XLSX workbook ({exc}); open it in a spreadsheet "
-                    "program and save it again as .xlsx"
-                ) from exc
+            return load_workbook(self._path, read_only=True, data_only=True)
 
     def _rows(self) -> Iterator[Row]:
         for number, cells in enumerate(islice(self._cells(), 1, None), start=2):
@@ -99,12 +107,21 @@ class WorkbookSource:
         cells = [*cells[:width], *[None] * (width - len(cells))]
         error = ""
         if surplus:
-            error = (
-                f"row {number} has cells beyond the last named column; they are kept in {self.columns[-1]!r}"
-            )
+            error = f"row {number} has cells beyond the last named column; they are kept in {self.columns[-1]!r}"
             last = [] if cells[-1] is None else [str(cells[-1])]
             cells[-1] = ", ".join([*last, *surplus])
         return Row(f"row {number}", dict(zip(self.columns, cells, strict=True)), error)
+
+
+def _quietly(rows: Iterator[Any]) -> Iterator[Any]:
+    """Keep back the warnings of each step; between the steps other code has its own."""
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
 
 
 def check_inflated_size(path: Path, *, name: str) -> None:

@@ -36,9 +36,7 @@ class Target:
     file_format: FileFormat
 
 
-def choose_target(
-    name: str, inputs: Sequence[str], *, force: bool = False, stream_kind: str | None = None
-) -> Target:
+def choose_target(name: str, inputs: Sequence[str], *, force: bool = False, stream_kind: str | None = None) -> Target:
     """Decide where and how to write, before anything is read.
 
     Args:

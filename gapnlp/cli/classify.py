@@ -22,9 +22,7 @@ CAPTION = "counted labels, not a prevalence estimate"
 def classify(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="CSV, TSV, XLSX, JSONL or Parquet; text formats also .gz; - is stdin."
-        ),
+        typer.Argument(metavar="INPUT...", help="CSV, TSV, XLSX, JSONL or Parquet; text formats also .gz; - is stdin."),
     ],
     output: Annotated[
         str,
@@ -43,15 +41,11 @@ def classify(
     ] = None,
     stream_format: Annotated[
         str | None,
-        typer.Option(
-            "--format", metavar="csv|tsv|jsonl", help="What stdin and stdout carry.", show_default="csv"
-        ),
+        typer.Option("--format", metavar="csv|tsv|jsonl", help="What stdin and stdout carry.", show_default="csv"),
     ] = None,
     mask: Annotated[
         bool,
-        typer.Option(
-            "--mask-personal-data", help="Mask personal data in the text before anything else is done."
-        ),
+        typer.Option("--mask-personal-data", help="Mask personal data in the text before anything else is done."),
     ] = False,
     raw: Annotated[
         bool,
@@ -114,8 +108,8 @@ def run_classify(
         with open_job(options) as job:
             summary = _run(job, load, quiet=quiet)
     except KeyboardInterrupt as exc:
-        left = "stdout ends early" if options.output == "-" else f"nothing was written to {options.output}"
-        typer.echo(f"gapnlp: stopped; {left}", err=True)
+        left = "the rows on stdout are not all" if options.output == "-" else f"nothing was written to {options.output}"
+        typer.echo(f"Interrupted: {left}.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from exc
     if not quiet:
         _report(summary)

@@ -52,6 +52,7 @@ _ASCII = _Marks("[[", "]]", "#", ".")
 
 def explain(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What the customer wrote; - reads stdin.")],
+    *,
     model: Annotated[
         Path | None,
         typer.Option("--model", metavar="DIR", help="A model directory.", show_default="the shipped model"),
@@ -182,9 +183,7 @@ def _verdict(prediction: Prediction) -> Text:
     else:
         lines = [Text("none: no grievance was found, so this text points to no gap.")]
     if prediction.review:
-        lines.append(
-            Text("For review: below the precision that the model promises, so a person should look.")
-        )
+        lines.append(Text("For review: below the precision that the model promises, so a person should look."))
     if prediction.truncated:
         lines.append(Text("Truncated: the text is longer than the model reads, and its end was left out."))
     return Text("\n").join(lines)

@@ -49,8 +49,6 @@ class CommandGroup(TyperGroup):
 
     def _join(self, name: str | None = None) -> None:
         """Add the packages' command of this name, or all of them; a name that is taken stays as it is."""
-        if name in self.commands:
-            return
         for entry_point in entry_points(group=GROUP):
             if entry_point.name not in self.commands and name in (None, entry_point.name):
                 self.commands[entry_point.name] = _load_command(entry_point)

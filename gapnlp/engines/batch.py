@@ -15,7 +15,11 @@ PAD_TO = 16  # few different shapes: engines keep plans and memory per shape
 
 
 def run_sequences(
-    engine: Engine, sequences: Sequence[Sequence[int]], *, pad_id: int, tokens_per_batch: int = TOKENS_PER_BATCH
+    engine: Engine,
+    sequences: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """Run every sequence once, shortest first.
 
@@ -55,7 +59,9 @@ def _run_batch(engine: Engine, sequences: Sequence[Sequence[int]], *, pad_id: in
         attention_mask[row, : len(sequence)] = 1
     output = engine.run(input_ids, attention_mask)
     if output.logits.shape != (len(sequences), len(LABELS)):
-        raise ValueError(f"engine {engine.name} gave logits of shape {output.logits.shape}, expected {(len(sequences), len(LABELS))}")
+        raise ValueError(
+            f"engine {engine.name} gave logits of shape {output.logits.shape}, expected {(len(sequences), len(LABELS))}"
+        )
     return output
 
 

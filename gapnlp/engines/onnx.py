@@ -33,7 +33,7 @@ class OnnxEngine:
             self._session = ort.InferenceSession(
                 str(model.path / GRAPH), sess_options=options, providers=["CPUExecutionProvider"]
             )
-        except Exception as exc:  # noqa: BLE001 - the runtime's own errors share no base class
+        except Exception as exc:
             raise ModelError(f"{GRAPH} of {model.path.name} cannot be run: {exc}") from exc
 
     def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> EngineOutput:

@@ -1,7 +1,9 @@
-"""torch, on CUDA where it is there: what training measures with, and the reference that other engines are compared to."""
+"""torch, on CUDA where it is there: the reference that other engines are compared to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +31,10 @@ class TorchEngine:
             raise MissingExtraError(exc.name or "torch", "train") from exc
         self._torch = torch
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        network = AutoModelForSequenceClassification.from_pretrained(
-            model.path, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
+        with without_progress_bar():
+            network = AutoModelForSequenceClassification.from_pretrained(
+                model.path, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            )
         self._network = network.to(self._device).eval()
         self._head = load_file(model.path / EVIDENCE_HEAD, device=self._device)
 
@@ -43,4 +46,18 @@ class TorchEngine:
             output = self._network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
             weight, bias = self._head["weight"].float(), self._head["bias"].float()
             token_logits = torch.nn.functional.linear(output.hidden_states[-1], weight, bias)
-        return EngineOutput(output.logits.cpu().numpy(), token_logits.cpu().numpy())
+        return EngineOutput(output.logits.float().cpu().numpy(), token_logits.float().cpu().numpy())
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """Keep the bars that `transformers` draws on stderr while it reads weights away; they say nothing to a user."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

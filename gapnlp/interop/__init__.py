@@ -1,0 +1,1 @@
+"""gapnlp inside other libraries."""

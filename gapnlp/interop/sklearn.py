@@ -118,8 +118,6 @@ def _as_texts(X: Iterable[object]) -> list[object]:  # noqa: N803
         raise InputError(f"got one text, {X[:40]!r}, but expected a sequence: put it in a list, [text]")
     if getattr(X, "ndim", 1) != 1:
         shape = getattr(X, "shape", None)
-        raise InputError(
-            f"got an array of shape {shape}, but expected one column of texts, as X['text'] gives"
-        )
+        raise InputError(f"got an array of shape {shape}, but expected one column of texts, as X['text'] gives")
     # An array gives its own scalars when iterated; `tolist` gives plain str.
     return cast("list[object]", X.tolist()) if hasattr(X, "tolist") else list(X)

@@ -34,13 +34,23 @@ if TYPE_CHECKING:
     from gapnlp.records import Prediction
 
 SPANS_KEY = "gapnlp"
-# Each attribute of `doc._`, with its value before the component ran.
-EXTENSIONS: dict[str, Any] = {
-    "gap_primary": None,
-    "gap_labels": (),
-    "gap_review": False,
-    "gap_truncated": False,
-    "gap_error": "",
+_LABELS_KEY = "gapnlp_labels"
+# Engines that a worker inherited over a fork: freeing one would wait for ever for threads that stayed behind.
+_INHERITED: list[GapClassifier] = []
+
+
+def read_labels(doc: Doc) -> tuple[str, ...]:
+    """Return what `doc._.gap_labels` gives: a tuple, though a stored document may come back with a list."""
+    return tuple(doc.user_data.get(_LABELS_KEY, ()))
+
+
+# Each attribute of `doc._`, as `Doc.set_extension` takes it; defaults hold before the component ran.
+EXTENSIONS: dict[str, dict[str, Any]] = {
+    "gap_primary": {"default": None},
+    "gap_labels": {"getter": read_labels},
+    "gap_review": {"default": False},
+    "gap_truncated": {"default": False},
+    "gap_error": {"default": ""},
 }
 
 
@@ -59,17 +69,19 @@ class GapComponent:
         self.name = name
         self.model = model
         self.threads = threads
-        for attribute, default in EXTENSIONS.items():
+        for attribute, settings in EXTENSIONS.items():
             if not Doc.has_extension(attribute):
-                Doc.set_extension(attribute, default=default)
+                Doc.set_extension(attribute, **settings)
         self._load()
 
     @property
     def classifier(self) -> GapClassifier:
-        """The model; loaded anew in another process, since an engine's threads do not survive a fork."""
-        if self._classifier is None or self._pid != os.getpid():
-            return self._load()
-        return self._classifier
+        """The model; loaded anew in a worker process, since an engine's threads do not survive a fork."""
+        if self._classifier is not None and self._pid == os.getpid():
+            return self._classifier
+        if self._classifier is not None:
+            _INHERITED.append(self._classifier)
+        return self._load()
 
     def __call__(self, doc: Doc) -> Doc:
         """Annotate one document in place and return it."""
@@ -105,7 +117,7 @@ def _write(doc: Doc, prediction: Prediction) -> None:
         for passage in prediction.evidence
     ]
     doc._.gap_primary = prediction.primary
-    doc._.gap_labels = prediction.labels
+    doc.user_data[_LABELS_KEY] = prediction.labels
     doc._.gap_review = prediction.review
     doc._.gap_truncated = prediction.truncated
     doc._.gap_error = prediction.error

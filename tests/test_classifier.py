@@ -236,3 +236,8 @@ def test_transformers_reads_the_folder_as_it_is(model_dir, classifier, real_text
     np.testing.assert_allclose(scores, sigmoid(logits_of(classifier, short)), atol=1e-4)
     assert read.model.config.architectures == [type(read.model).__name__]
     assert read.tokenizer.model_max_length == 64
+
+
+def test_a_bare_string_is_refused_instead_of_read_letter_by_letter(classifier):
+    with pytest.raises(InputError, match="expected a list"):
+        classifier.predict("slow")

@@ -25,8 +25,10 @@ CUSTOMERS = [
         "communication",
     ),
     (
-        "You keep going on about fast and cheap. We regulars want more choice and better food, "
-        "has anyone there ever asked us?",
+        (
+            "You keep going on about fast and cheap. We regulars want more choice and better food, "
+            "has anyone there ever asked us?"
+        ),
         "knowledge",
     ),
     (
@@ -35,8 +37,10 @@ CUSTOMERS = [
     ),
     ("My order took 25 minutes, the kitchen could not keep up.", "delivery"),
     (
-        "The lad at the pump did everything he is meant to, hello, windscreen, offered the car wash. "
-        "I just don't like being sold to, it never feels right.",
+        (
+            "The lad at the pump did everything he is meant to, hello, windscreen, offered the car wash. "
+            "I just don't like being sold to, it never feels right."
+        ),
         "customer",
     ),
     (

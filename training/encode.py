@@ -69,6 +69,8 @@ def encode_examples(
     examples: Sequence[Example], *, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Encoded]:
     """Tokenise labelled rows; what lies beyond `max_length` tokens is left out of training."""
+    if not examples:
+        return []
     encodings = tokenizer(
         [example.text for example in examples],
         truncation=True,

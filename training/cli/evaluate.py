@@ -69,11 +69,12 @@ def _show(name: str, figures: Mapping[str, Any]) -> None:
     scores = figures["scores"]
     fair = ", thresholds cross-fitted" if figures["cross_fitted"] else ""
     table = Table(title=f"{name}: {figures['n_rows']} rows{fair}", title_justify="left")
-    for column in ("gap", "rows", "precision", "recall", "F1", "average precision", "calibration error"):
+    for column in ("gap", "rows", "precision", "recall", "F1", "avg. precision", "calib. error"):
         table.add_column(column, justify="left" if column == "gap" else "right")
     names = ("precision", "recall", "f1", "average_precision", "calibration_error")
     for label, row in scores["labels"].items():
-        table.add_row(label, str(row["n_positive"]), *(_figure(row.get(key)) for key in names))
+        cells = (f"{row[key]['value']:.3f}" if key in row else "" for key in names)
+        table.add_row(label, str(row["n_positive"]), *cells)
     console = Console()
     console.print(table)
     for key, caption in CAPTIONS.items():

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gapnlp.calibration import cross_fit, logit
 from gapnlp.classifier import GapClassifier
 from gapnlp.metrics import evidence_scores, krippendorff_alpha_nominal, macro_f1, score, with_none, word_offsets
 from gapnlp.model_dir import ModelDir, load_model_dir
 from gapnlp.taxonomy import LABELS
-from training.baselines import BASELINES, fit_baseline
+from training.baselines import BASELINES, Baseline, fit_baseline
 from training.calibrate import N_FOLDS, evidence_spans, primary_targets, rows_digest
 from training.corpus import Example, read_examples
 from training.encode import to_targets
@@ -23,6 +25,9 @@ from training.encoder import resolve_encoder
 from training.table import read_rows
 
 logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Contender = Callable[[Sequence[str]], FloatArray]
 
 READERS = ("reader_1", "reader_2")
 
@@ -95,36 +100,47 @@ def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: str = "onnx"
     return figures
 
 
-def compare(
-    models: Mapping[str, ModelDir],
-    rows: EvaluationSet,
-    *,
-    train: Sequence[Example],
-    encoder: str,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Measure models and baselines in one table, every one with cross-fitted probabilities and thresholds.
+def gather_contenders(
+    models: Mapping[str, ModelDir], *, train: Sequence[Example], encoder: str, seed: int = 0
+) -> dict[str, Contender]:
+    """Load models and fit baselines, once for all the sets they are measured on.
 
     Args:
         models: Name in the table → model directory.
-        rows: Rows that none of them was trained on.
         train: Rows that the baselines learn from; none: no baselines.
         encoder: The encoder of the embedding baselines.
         seed: Of the baselines.
+
+    Returns:
+        Name → what gives logits of shape (n_texts, 5).
     """
-    texts, targets = [example.text for example in rows.examples], to_targets(rows.examples)
-    table: dict[str, Any] = {}
-    for name, model in models.items():
-        readings = GapClassifier.load(model.path).read(texts)
-        fair = cross_fit(np.stack([reading.logits for reading in readings]), targets, n_folds=N_FOLDS, seed=0)
-        table[name] = _score(rows.examples, fair.proba, fair.decisions)
+    contenders: dict[str, Contender] = {
+        name: partial(_read_logits, GapClassifier.load(model.path)) for name, model in models.items()
+    }
+    texts, targets = [example.text for example in train], to_targets(train)
     for name in BASELINES if train else ():
         logger.info("fitting the baseline %s", name)
-        train_texts = [example.text for example in train]
-        baseline = fit_baseline(name, train_texts, to_targets(train), encoder=resolve_encoder(encoder), seed=seed)
-        fair = cross_fit(logit(baseline(texts)), targets, n_folds=N_FOLDS, seed=0)
+        baseline = fit_baseline(name, texts, targets, encoder=resolve_encoder(encoder), seed=seed)
+        contenders[name] = partial(_baseline_logits, baseline)
+    return contenders
+
+
+def compare(contenders: Mapping[str, Contender], rows: EvaluationSet) -> dict[str, Any]:
+    """Measure all contenders on one set, every one with cross-fitted probabilities and thresholds."""
+    texts, targets = [example.text for example in rows.examples], to_targets(rows.examples)
+    table = {}
+    for name, logits_of in contenders.items():
+        fair = cross_fit(logits_of(texts), targets, n_folds=N_FOLDS, seed=0)
         table[name] = _score(rows.examples, fair.proba, fair.decisions)
     return table
+
+
+def _read_logits(classifier: GapClassifier, texts: Sequence[str]) -> FloatArray:
+    return np.stack([reading.logits for reading in classifier.read(texts)])
+
+
+def _baseline_logits(baseline: Baseline, texts: Sequence[str]) -> FloatArray:
+    return logit(baseline(texts))
 
 
 def load_models(paths: Sequence[Path]) -> dict[str, ModelDir]:

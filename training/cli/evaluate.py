@@ -35,7 +35,7 @@ def evaluate(
     Example:  gapnlp evaluate models/mine data/test.jsonl
     """
     try:
-        from training.evaluate import compare, evaluate_model, load_models, read_evaluation_set
+        from training.evaluate import compare, evaluate_model, gather_contenders, load_models, read_evaluation_set
     except ImportError as exc:
         raise MissingExtraError(exc.name or "torch", "train") from exc
     from gapnlp.model_dir import load_model_dir
@@ -46,13 +46,13 @@ def evaluate(
     others = load_models(against or [])
     train = read_examples(baseline_data or [], text_column=text_column, labels_column=labels_column)
     evaluation: dict[str, Any] = read_evaluation(judged) if save else {"model": judged.name, "sets": {}}
+    models = {judged.path.name: judged, **others}
+    contenders = gather_contenders(models, train=train, encoder=judged.manifest.base) if others or train else {}
     for path in data:
         rows = read_evaluation_set(path, text_column=text_column, labels_column=labels_column)
         figures = evaluate_model(judged, rows, engine=engine)
-        if others or train:
-            figures["comparison"] = compare(
-                {judged.path.name: judged, **others}, rows, train=train, encoder=judged.manifest.base
-            )
+        if contenders:
+            figures["comparison"] = compare(contenders, rows)
         evaluation["sets"][rows.name] = figures
         if not as_json:
             _show(rows.name, figures)

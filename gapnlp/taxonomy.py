@@ -91,6 +91,8 @@ class Taxonomy:
             for name in (gap.id, *gap.names):
                 ids[_fold(name)] = ids[f"{_fold(name)} gap"] = gap.id
             ids[str(gap.number)] = gap.id
+        for name, gap_id in list(ids.items()):
+            ids.setdefault(name.removesuffix(" gap"), gap_id)
         return ids
 
     def _nearest(self, folded: str) -> list[str]:

@@ -77,6 +77,8 @@ def check_text(value: object) -> str:
     Raises:
         InputError: If it is no string, or empty, or nothing but white space and invisible control characters.
     """
+    if value is None:
+        raise InputError("got no text (an empty cell), but expected at least one visible character")
     if not isinstance(value, str):
         raise InputError(f"got {type(value).__name__} where a text was expected: give a string")
     if not any(_is_visible(char) for char in value):

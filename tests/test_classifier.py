@@ -129,7 +129,7 @@ def test_bad_rows_get_an_error_and_the_others_their_labels(classifier, real_text
     rows = [None, real_texts[30], 3, "", "  ", real_texts[40], "\ud800", "\u200b", float("nan")]
     found = classifier.predict(rows)
     assert [bool(p.error) for p in found] == [True, False, True, True, True, False, False, True, True]
-    assert found[0].error == "got NoneType where a text was expected: give a string"
+    assert found[0].error == "got no text (an empty cell), but expected at least one visible character"
     assert "an empty text" in found[3].error
     assert "white space alone" in found[4].error
     for index in (0, 2, 3, 4, 7, 8):

@@ -175,3 +175,10 @@ def test_unknown_name_without_neighbours_lists_the_ids(wrong: str) -> None:
 def test_not_a_string_is_refused(wrong: object) -> None:
     with pytest.raises(UnknownGapError, match="expected text"):
         resolve_gap(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "gap"), [("promise", "communication"), ("listening", "knowledge"), ("Design", "policy")]
+)
+def test_a_name_does_without_its_word_gap(name: str, gap: str) -> None:
+    assert resolve_gap(name) == gap

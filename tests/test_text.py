@@ -46,10 +46,15 @@ def test_check_refuses_nothing_to_read(text: str) -> None:
         check_text(text)
 
 
-@pytest.mark.parametrize("value", [None, 3, 1.5, float("nan"), b"text", ["text"]])
+@pytest.mark.parametrize("value", [3, 1.5, float("nan"), b"text", ["text"]])
 def test_check_refuses_what_is_no_string(value: object) -> None:
     with pytest.raises(InputError, match=type(value).__name__):
         check_text(value)
+
+
+def test_check_calls_a_missing_value_an_empty_cell() -> None:
+    with pytest.raises(InputError, match="empty cell"):
+        check_text(None)
 
 
 def test_surrogates_are_replaced_in_place() -> None:

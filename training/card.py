@@ -75,9 +75,9 @@ def _set_section(name: str, figures: Mapping[str, Any]) -> str:
     keys = ("precision", "recall", "f1", "average_precision", "calibration_error")
     for label in (*LABELS, NONE):
         row = scores["labels"][label]
-        lines.append(f"| {label} | {row['n_positive']} | " + " | ".join(_figure(row.get(key)) for key in keys) + " |")
+        lines.append(f"| {label} | {row['n_positive']} | " + " | ".join(figure(row.get(key)) for key in keys) + " |")
     lines += ["", "| over all | value |", "|---|---|"]
-    lines += [f"| {caption} | {_figure(scores[key])} |" for key, caption in OVERALL.items() if key in scores]
+    lines += [f"| {caption} | {figure(scores[key])} |" for key, caption in OVERALL.items() if key in scores]
     lines.append(f"| evidence token-F1 where the label is known | {figures['evidence_given_label']:.3f} |")
     for key, value in figures.get("agreement", {}).items():
         lines.append(f"| two independent readers: {key.replace('_', ' ')} | {value:.3f} |")
@@ -85,7 +85,7 @@ def _set_section(name: str, figures: Mapping[str, Any]) -> str:
         lines += ["", "In one table, all with cross-fitted probabilities and thresholds:", ""]
         lines += ["| | macro-F1, five | macro-F1, six | whole label set |", "|---|---|---|---|"]
         for contender, other in figures["comparison"].items():
-            cells = (_figure(other[key]) for key in ("macro_f1_five", "macro_f1_six", "exact_match"))
+            cells = (figure(other[key]) for key in ("macro_f1_five", "macro_f1_six", "exact_match"))
             lines.append(f"| {contender} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -99,8 +99,9 @@ OVERALL = {
 }
 
 
-def _figure(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})" if figure else ""
+def figure(values: Mapping[str, float] | None) -> str:
+    """Return a figure and its interval as people read them; empty where there is none."""
+    return f"{values['value']:.3f} ({values['low']:.3f}-{values['high']:.3f})" if values else ""
 
 
 def _model_index(evaluation: Mapping[str, Any]) -> str:

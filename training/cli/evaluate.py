@@ -66,6 +66,8 @@ def _show(name: str, figures: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from training.card import OVERALL, figure
+
     scores = figures["scores"]
     fair = ", thresholds cross-fitted" if figures["cross_fitted"] else ""
     table = Table(title=f"{name}: {figures['n_rows']} rows{fair}", title_justify="left")
@@ -77,24 +79,11 @@ def _show(name: str, figures: Mapping[str, Any]) -> None:
         table.add_row(label, str(row["n_positive"]), *cells)
     console = Console()
     console.print(table)
-    for key, caption in CAPTIONS.items():
+    for key, caption in OVERALL.items():
         if key in scores:
-            console.print(f"{caption:<34} {_figure(scores[key])}")
+            console.print(f"{caption:<34} {figure(scores[key])}")
     console.print(f"{'evidence token-F1, label known':<34} {figures['evidence_given_label']:.3f}")
     for key, value in figures.get("agreement", {}).items():
         console.print(f"{'two readers: ' + key.replace('_', ' '):<34} {value:.3f}")
     for contender, other in figures.get("comparison", {}).items():
-        console.print(f"{contender:<34} macro-F1 {_figure(other['macro_f1_five'])} / {_figure(other['macro_f1_six'])}")
-
-
-CAPTIONS = {
-    "macro_f1_five": "macro-F1 over five gaps",
-    "macro_f1_six": "macro-F1 with `none` as a sixth",
-    "exact_match": "whole label set right",
-    "primary_accuracy": "primary label right",
-    "evidence_token_f1": "evidence token-F1",
-}
-
-
-def _figure(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})" if figure else ""
+        console.print(f"{contender:<34} macro-F1 {figure(other['macro_f1_five'])} / {figure(other['macro_f1_six'])}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from gapnlp.engines import EngineName
 from gapnlp.engines.batch import run_sequences
 from gapnlp.errors import InputError
 from gapnlp.model_dir import TOKENIZER, Decision, load_model_dir
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from gapnlp.engines.base import Engine
+    from gapnlp.model_dir import ModelDir
 
 MAX_CHARACTERS = 100_000
 WINDOW_OVERLAP = 64
@@ -45,14 +48,23 @@ class GapClassifier:
 
     Attributes:
         name: `name@version` of the model.
+        fingerprint: Changes with anything that changes a score: the files of the model, the engine, its precision.
     """
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, *, decision: Decision, name: str, max_length: int = 256
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        decision: Decision,
+        name: str,
+        max_length: int = 256,
+        digest: str = "",
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.name = name
+        self.fingerprint = f"{name} {digest} {engine.name}"
         self._engine = engine
         self._tokenizer = tokenizer
         self._decision = decision
@@ -66,47 +78,44 @@ class GapClassifier:
         cls,
         path: str | Path | None = None,
         *,
-        engine: Literal["onnx", "torch"] = "onnx",
+        engine: EngineName = "openvino",
         n_threads: int | None = None,
     ) -> GapClassifier:
         """Load a model directory.
 
         Args:
             path: The directory; None for the shipped model.
-            engine: `onnx` (CPU, no torch needed) or `torch` (CUDA where it is there; needs the extra `train`).
-            n_threads: Threads of the ONNX engine; None for all cores.
+            engine: `openvino` (CPU, in the faster precision of the machine), `openvino-bf16` or `openvino-f32` (the
+                same on every machine), `onnx` (CPU, where OpenVINO does not run; needs the extra `onnx`) or `torch`
+                (CUDA where it is there; needs the extra `train`).
+            n_threads: Cores that the CPU engines may use; None for all.
 
         Raises:
             ModelNotFoundError: There is no model there.
             UnsafeModelError: Its files are not those of its manifest, or may run code.
-            MissingExtraError: The torch engine without torch.
+            MissingExtraError: An engine whose library is not installed.
         """
         from tokenizers import Tokenizer
 
         model = load_model_dir(path)
-        runner: Engine
-        if engine == "torch":
-            from gapnlp.engines.torch import TorchEngine
-
-            runner = TorchEngine(model)
-        else:
-            from gapnlp.engines.onnx import OnnxEngine
-
-            runner = OnnxEngine(model, n_threads=n_threads)
         return cls(
-            runner,
+            _open_engine(engine, model, n_threads=n_threads),
             Tokenizer.from_file(str(model.path / TOKENIZER)),
             decision=model.decision,
             name=model.name,
             max_length=model.manifest.max_length,
+            digest=model.digest,
         )
 
-    def predict(self, texts: Sequence[object], *, evidence: bool = True) -> list[Prediction]:
+    def predict(
+        self, texts: Sequence[object], *, evidence: bool = True, on_texts: Callable[[int], object] | None = None
+    ) -> list[Prediction]:
         """Classify texts; one that cannot be read gets a prediction with its `error` set.
 
         Args:
             texts: What customers wrote. *Shape:* (n_texts,).
             evidence: Whether to look for the passages that speak for the labels.
+            on_texts: Called with a number of texts whenever so many more are read.
 
         Raises:
             InputError: `texts` is a single string.
@@ -120,7 +129,10 @@ class GapClassifier:
                 readable[index] = check_text(text)
             except InputError as exc:
                 errors[index] = str(exc)
-        found = dict(zip(readable, self._predict_readable(list(readable.values()), evidence=evidence), strict=True))
+        if on_texts and errors:
+            on_texts(len(errors))
+        predictions = self._predict_readable(list(readable.values()), evidence=evidence, on_texts=on_texts)
+        found = dict(zip(readable, predictions, strict=True))
         return [found[index] if index in found else self._failed(errors[index]) for index in range(len(texts))]
 
     def predict_proba(self, texts: Sequence[object]) -> npt.NDArray[np.float64]:
@@ -137,26 +149,33 @@ class GapClassifier:
                 raise InputError(f"text {index}: {exc}") from exc
         return self._decision.calibration.proba(_stack_logits(self.read(readable)))
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str], *, on_texts: Callable[[int], object] | None = None) -> list[Reading]:
         """Run the engine and decide nothing: logits and token logits of each text.
 
         Args:
             texts: Texts that are not empty. *Shape:* (n_texts,).
+            on_texts: Called with a number of texts whenever so many more are read.
         """
         cuts = self._cut(texts)
         sequences = [[*self._first, *window.ids, *self._last] for window in cuts]
         n_first, n_last = len(self._first), len(self._last)
+        left = Counter(window.text for window in cuts)
         read: dict[int, WindowReading] = {}
         for index, logits, token_logits in run_sequences(self._engine, sequences, pad_id=self._pad_id):
             inner = token_logits[n_first : len(token_logits) - n_last].copy()
             read[index] = WindowReading(logits, inner, cuts[index].offsets)
+            left[cuts[index].text] -= 1
+            if on_texts and not left[cuts[index].text]:
+                on_texts(1)
         by_text: list[list[WindowReading]] = [[] for _ in texts]
         for index, window in enumerate(cuts):
             by_text[window.text].append(read[index])
         return [Reading(text, windows) for text, windows in zip(texts, by_text, strict=True)]
 
-    def _predict_readable(self, texts: Sequence[str], *, evidence: bool) -> list[Prediction]:
-        readings = self.read(texts)
+    def _predict_readable(
+        self, texts: Sequence[str], *, evidence: bool, on_texts: Callable[[int], object] | None
+    ) -> list[Prediction]:
+        readings = self.read(texts, on_texts=on_texts)
         calibration = self._decision.calibration
         proba = calibration.proba(_stack_logits(readings))
         decided = calibration.decide(proba)
@@ -188,6 +207,21 @@ class GapClassifier:
 
     def _failed(self, error: str) -> Prediction:
         return Prediction((), (0.0,) * len(LABELS), (), review=True, truncated=False, model=self.name, error=error)
+
+
+def _open_engine(name: EngineName, model: ModelDir, *, n_threads: int | None) -> Engine:
+    """Import only what the engine needs."""
+    if name == "torch":
+        from gapnlp.engines.torch import TorchEngine
+
+        return TorchEngine(model)
+    if name == "onnx":
+        from gapnlp.engines.onnx import OnnxEngine
+
+        return OnnxEngine(model, n_threads=n_threads)
+    from gapnlp.engines.openvino import PRECISIONS, OpenVinoEngine
+
+    return OpenVinoEngine(model, n_threads=n_threads, precision=PRECISIONS.get(name.removeprefix("openvino-")))
 
 
 def _stack_logits(readings: Sequence[Reading]) -> npt.NDArray[np.float64]:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+# From the first character that may begin a passage to the last that may end one.
+_INNER = re.compile(r"""[\w"'\u201c\u2018(\[£$€#@](?:.*[^\s,:;(\[-])?""", re.DOTALL)
+
 
 def best_passage(scores: npt.NDArray[np.floating], *, threshold: float) -> tuple[int, int]:
-    """Return the run of tokens whose scores exceed the threshold by the largest sum.
+    """Return the run of tokens whose scores exceed a share of the highest one by the largest sum.
 
-    The maximum-sum segment of `scores - threshold` (Bentley, 1984, "Programming Pearls: Algorithm Design Techniques"),
-    found in linear time. Where no token exceeds the threshold it is the highest one alone.
+    The maximum-sum segment of `scores - threshold * scores.max()` (Bentley, 1984, "Programming Pearls: Algorithm
+    Design Techniques"), found in linear time. The share is of the text's own highest score, since a label that is
+    said quietly has quiet evidence.
 
     Args:
         scores: Probability per token that it belongs to the evidence, 0-1. *Shape:* (n_tokens,), n_tokens ≥ 1.
-        threshold: Probability from which a token speaks for the passage, 0-1.
+        threshold: Share of the highest score from which a token speaks for the passage, 0-1.
 
     Returns:
         First token and the one after the last.
     """
-    sums = np.concatenate(([0.0], np.cumsum(np.asarray(scores, dtype=np.float64) - threshold)))
+    values = np.asarray(scores, dtype=np.float64)
+    sums = np.concatenate(([0.0], np.cumsum(values - threshold * values.max())))
     lowest = np.minimum.accumulate(sums[:-1])
     end = int(np.argmax(sums[1:] - lowest)) + 1
     start = int(np.flatnonzero(sums[:end] == lowest[end - 1])[-1])
@@ -29,7 +35,7 @@ def best_passage(scores: npt.NDArray[np.floating], *, threshold: float) -> tuple
 
 
 def passage_characters(text: str, offsets: Sequence[tuple[int, int]], *, passage: tuple[int, int]) -> tuple[int, int]:
-    """Return the characters that a run of tokens covers, widened to whole words.
+    """Return the characters that a run of tokens covers: whole words, without the blanks and marks around them.
 
     Args:
         text: The text that was tokenised.
@@ -41,4 +47,5 @@ def passage_characters(text: str, offsets: Sequence[tuple[int, int]], *, passage
         start -= 1
     while 0 < end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
-    return start, end
+    inner = _INNER.search(text, start, end)
+    return inner.span() if inner else (start, end)

@@ -1,8 +1,10 @@
 """The model directory on disk: what it holds, how it is checked, how it is written.
 
 A model directory is a Hugging Face folder of the text head (`config.json`, `model.safetensors`, `tokenizer.json`,
-`tokenizer_config.json`, `README.md`) with five files beside it: `evidence_head.safetensors`, `model.onnx` (the graph
-only: its weights are those of the two safetensors files), `calibration.json`, `evaluation.json` and `manifest.json`.
+`tokenizer_config.json`, `README.md`) with six files beside it: `evidence_head.safetensors`, `model.onnx` (the graph
+only: its weights are those of the two safetensors files), `calibration.json`, `validation.parquet` (the logits and the
+true labels of the rows it was calibrated on, without their texts: prevalence estimates rest on them),
+`evaluation.json` and `manifest.json`.
 The manifest names every file that loading reads, with its SHA-256; nothing else is read, and nothing may hold code.
 """
 
@@ -18,8 +20,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from gapnlp.calibration import Calibration
 from gapnlp.errors import ModelError, ModelNotFoundError, UnsafeModelError
+from gapnlp.gap_score import ValidationScores
 from gapnlp.taxonomy import LABELS
 
 FORMAT = 1
@@ -29,6 +35,7 @@ TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
 EVIDENCE_HEAD = "evidence_head.safetensors"
 DECISION = "calibration.json"
+VALIDATION = "validation.parquet"
 REQUIRED = ("config.json", WEIGHTS, EVIDENCE_HEAD, GRAPH, TOKENIZER, "tokenizer_config.json", DECISION)
 # Files that describe a model and that no one computes with: they may change without a new manifest.
 DESCRIPTIVE = frozenset({MANIFEST, "README.md", "evaluation.json"})
@@ -93,7 +100,7 @@ class Decision:
         calibration: Calibrated probabilities and the thresholds per gap.
         review_below: A text whose confidence (0-1) is lower is flagged for review.
         promised_precision: Share of unflagged texts whose labels are promised to be right, 0-1.
-        evidence_threshold: Probability above which a token counts for an evidence passage, 0-1.
+        evidence_threshold: Share of the highest token probability from which a token counts for evidence, 0-1.
         fitted_on: The rows that all of this was fitted on, in words.
         fitted_digest: Their digest, so that nobody measures on them by mistake.
     """
@@ -146,6 +153,33 @@ class ModelDir:
     def name(self) -> str:
         """`name@version`, as every prediction carries it."""
         return f"{self.manifest.name}@{self.manifest.version}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that loading reads, hexadecimal: two models with one digest give the same scores."""
+        return hashlib.sha256(json.dumps(dict(self.manifest.files), sort_keys=True).encode()).hexdigest()
+
+    def load_validation(self) -> ValidationScores:
+        """Return the calibrated probabilities and the true labels of the rows the model was calibrated on.
+
+        Raises:
+            ModelError: There are none, or the file has not the columns that `write_validation` writes.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        if VALIDATION not in self.manifest.files:
+            raise ModelError(
+                f"{self.name} came without {VALIDATION}, the held-out scores that prevalence estimates rest on: "
+                "train it again with `gapnlp train`"
+            )
+        try:
+            table = parquet.read_table(self.path / VALIDATION)
+            logits = np.column_stack([table[f"logit_{label}"].to_numpy() for label in LABELS])
+            labels = np.column_stack([table[f"label_{label}"].to_numpy() for label in LABELS])
+        except (KeyError, pa.ArrowException) as exc:
+            raise ModelError(f"{VALIDATION} of {self.path.name} cannot be used: {exc}") from exc
+        return ValidationScores(self.decision.calibration.proba(logits), labels.astype(bool))
 
 
 def find_model(path: str | Path | None = None) -> Path:
@@ -209,8 +243,8 @@ def check_safe(folder: Path) -> None:
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in CODE_SUFFIXES:
             raise UnsafeModelError(
-                f"{folder.name} holds {file.name!r}, a kind of file that can run code: only safetensors, ONNX and JSON "
-                "are read. Remove it if you trust the rest, or train the model again"
+                f"{folder.name} holds {file.name!r}, a kind of file that can run code: only safetensors, ONNX, Parquet "
+                "and JSON are read. Remove it if you trust the rest, or train the model again"
             )
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and "auto_map" in _read_json(folder / name):
@@ -290,6 +324,23 @@ def _put_in_place(staging: Path, path: Path) -> None:
         raise
     finally:
         shutil.rmtree(older, ignore_errors=True)
+
+
+def write_validation(folder: Path, logits: npt.ArrayLike, *, labels: npt.ArrayLike) -> None:
+    """Write what `ModelDir.load_validation` reads.
+
+    Args:
+        folder: The model directory being written.
+        logits: Text head on held-out rows. *Shape:* (n_rows, 5).
+        labels: True where the row carries the gap. *Shape:* (n_rows, 5).
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    scores, truth = np.asarray(logits, dtype=np.float32), np.asarray(labels, dtype=bool)
+    columns = {f"logit_{label}": scores[:, j] for j, label in enumerate(LABELS)}
+    columns |= {f"label_{label}": truth[:, j] for j, label in enumerate(LABELS)}
+    parquet.write_table(pa.table(columns), folder / VALIDATION, compression="zstd")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ class Reading:
 
         Args:
             labels: Ids of gaps.
-            threshold: Probability from which a token speaks for the passage, 0-1.
+            threshold: Share of the highest score from which a token speaks for the passage, 0-1.
         """
         found = []
         for label in labels:

@@ -53,3 +53,30 @@ class Prediction:
     def proba_by_label(self) -> dict[str, float]:
         """Probability per gap id."""
         return dict(zip(LABELS, self.proba, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PrevalenceEstimate:
+    """How much of a population of texts points to one gap.
+
+    Attributes:
+        label: The gap's id.
+        n_texts: Texts in the population.
+        counted: Share of them that the classifier gave the label, 0-1: biased, shown for comparison alone.
+        prevalence: The estimate, 0-1.
+        low: Lower end of the interval, 0-1.
+        high: Upper end of the interval, 0-1.
+        confidence: How often intervals made this way hold the true share, 0-1.
+        method: How it was estimated: `adjusted`, `audited`, `probabilistic` or `model-based`.
+        notes: What the interval rests on and what speaks against it, a plain sentence each.
+    """
+
+    label: str
+    n_texts: int
+    counted: float
+    prevalence: float
+    low: float
+    high: float
+    confidence: float
+    method: str
+    notes: tuple[str, ...] = ()

@@ -3,14 +3,13 @@
 import csv
 import gzip
 import json
-import tracemalloc
 
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gapnlp.archive import GAP_COLUMNS, JobOptions, open_job, open_source
+from gapnlp.archive import GAP_COLUMNS, JobOptions, Watch, open_job, open_source
 from gapnlp.errors import ColumnError, InputError
 from gapnlp.records import Evidence, Prediction
 from gapnlp.text import check_text
@@ -23,11 +22,12 @@ class WordClassifier:
     """Give a label wherever its word stands in the text, the earliest first."""
 
     name = "words@1.0"
+    fingerprint = "words"
 
     def __init__(self):
         self.batches = []
 
-    def predict(self, texts, *, evidence=True):
+    def predict(self, texts, *, evidence=True, on_texts=None):
         self.batches.append(list(texts))
         return [self._predict(text, evidence=evidence) for text in texts]
 
@@ -104,7 +104,7 @@ def test_progress_is_told_chunk_by_chunk(tmp_path, csv_file, classifier):
     told = []
     options = JobOptions(inputs=(csv_file,), output=str(tmp_path / "out.csv"), chunk_rows=4)
     with open_job(options) as job:
-        job.run(classifier, on_rows=told.append)
+        job.run(classifier, watch=Watch(on_rows=told.append))
         assert job.n_rows == 6
         assert job.inputs == [f"{csv_file}: CSV, utf-8, separated by comma; text in 'text'"]
     assert told == [4, 2]
@@ -269,32 +269,11 @@ def test_too_many_rows_for_a_sheet_are_refused_before_any_is_read(tmp_path):
         pass
 
 
-def test_an_interrupted_job_leaves_nothing(tmp_path, csv_file):
+def test_a_job_interrupted_before_its_first_chunk_is_done_leaves_nothing(tmp_path, csv_file):
     class Interrupted(WordClassifier):
-        def predict(self, texts, *, evidence=True):
-            if self.batches:
-                raise KeyboardInterrupt
-            return super().predict(texts, evidence=evidence)
+        def predict(self, texts, *, evidence=True, on_texts=None):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(), csv_file, output=tmp_path / "out.csv", chunk_rows=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
-
-
-def test_memory_does_not_grow_with_the_archive(tmp_path, classifier):
-    """What a job holds at its peak is a matter of the chunk, not of the file."""
-    peaks = []
-    for n_rows in (6_000, 12_000):
-        path = tmp_path / f"{n_rows}.csv"
-        path.write_text("id,text\n" + "".join(f"{i},{'late again ' * 20}\n" for i in range(n_rows)))
-        classifier.batches = _Forgetful()
-        tracemalloc.start()
-        run(classifier, str(path), output=tmp_path / f"{n_rows}-out.csv", chunk_rows=200)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0]
-
-
-class _Forgetful(list):
-    def append(self, _):
-        """Keep nothing."""

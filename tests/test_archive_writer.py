@@ -20,7 +20,7 @@ from gapnlp.archive.columns import GAP_COLUMNS, gap_values
 from gapnlp.archive.kinds import KindScan
 from gapnlp.archive.reader import open_source
 from gapnlp.archive.workbook import MAX_CELL, check_sheet_rows
-from gapnlp.archive.writer import Output, choose_target
+from gapnlp.archive.writer import Output, check_replaceable, choose_target
 from gapnlp.errors import InputError
 from gapnlp.records import Evidence, Prediction
 
@@ -43,13 +43,18 @@ def layout_of(rows, *, raw=False):
     return Layout(tuple(scan.kinds), scan.schema, raw)
 
 
+def open_output(path, layout):
+    return Output(choose_target(str(path), []), layout, part=path.with_name("part"))
+
+
 def write(path, rows, predictions, *, raw=False, chunk_rows=1):
-    target = choose_target(str(path), [])
-    with Output(target, layout_of(rows, raw=raw)) as output:
+    with open_output(path, layout_of(rows, raw=raw)) as output:
         for at in range(0, len(rows), chunk_rows):
             chunk = Chunk([Row(f"row {at}", row) for row in rows[at : at + chunk_rows]])
             output.write(chunk, [gap_values(prediction) for prediction in predictions[at : at + chunk_rows]])
-        return output.commit()
+        notes = output.finish()
+        output.place()
+        return notes
 
 
 def read_csv(path, **options):
@@ -136,12 +141,14 @@ def test_parquet_columns_keep_the_types_they_came_with(tmp_path):
         metadata={"origin": "here"},
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    with open_source(str(tmp_path / "a.parquet")) as source:
-        target = choose_target(str(tmp_path / "b.parquet"), [])
-        with Output(target, Layout(source.columns, source.schema)) as output:
-            for chunk in source.chunks(1):
-                output.write(chunk, [gap_values(FOUND)])
-            output.commit()
+    with (
+        open_source(str(tmp_path / "a.parquet")) as source,
+        open_output(tmp_path / "b.parquet", Layout(source.columns, source.schema)) as output,
+    ):
+        for chunk in source.chunks(1):
+            output.write(chunk, [gap_values(FOUND)])
+        output.finish()
+        output.place()
     back = pq.read_table(tmp_path / "b.parquet").select(table.column_names)
     assert back.equals(pq.read_table(tmp_path / "a.parquet"))
     assert back.schema.equals(pq.read_schema(tmp_path / "a.parquet"))
@@ -235,11 +242,11 @@ def test_gzip_output_is_the_same_every_time(tmp_path):
     assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()).startswith(b"id,text,gap_primary")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "xlsx", "parquet", "jsonl"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl.zst", "xlsx", "parquet", "jsonl"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
 def test_a_job_that_stops_leaves_no_file(tmp_path, suffix, error):
     def stop_after_one_row():
-        with Output(choose_target(str(tmp_path / f"a.{suffix}"), []), layout_of(ROWS)) as output:
+        with open_output(tmp_path / f"a.{suffix}", layout_of(ROWS)) as output:
             output.write(Chunk([Row("row 1", ROWS[0])]), [gap_values(FOUND)])
             assert len(list(tmp_path.iterdir())) == 1
             raise error
@@ -249,7 +256,7 @@ def test_a_job_that_stops_leaves_no_file(tmp_path, suffix, error):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "xlsx", "parquet", "jsonl"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl.zst", "xlsx", "parquet", "jsonl"])
 def test_a_full_disk_says_so_and_leaves_no_file(tmp_path, suffix):
     """A limit on the size of files makes the operating system refuse to write, as a full disk does."""
     script = f"""
@@ -268,7 +275,7 @@ def test_a_full_disk_says_so_and_leaves_no_file(tmp_path, suffix):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert "InputError" in done.stdout, done.stderr
-    assert f"a.{suffix}: cannot be written (File too large); nothing was left behind" in done.stdout
+    assert f"a.{suffix}: cannot be written (File too large); make room or check the permissions" in done.stdout
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -276,11 +283,11 @@ def test_a_full_disk_says_so_and_leaves_no_file(tmp_path, suffix):
 def test_an_output_appears_only_when_it_is_whole(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("old")
-    target = choose_target(str(path), [], force=True)
-    with Output(target, layout_of(ROWS)) as output:
+    with open_output(path, layout_of(ROWS)) as output:
         output.write(Chunk([Row("row 1", ROWS[0])]), [gap_values(FOUND)])
+        output.finish()
         assert path.read_text() == "old"
-        output.commit()
+        output.place()
     assert "we waited" in path.read_text()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -291,16 +298,17 @@ def test_outputs_that_are_refused(tmp_path):
     link = tmp_path / "link.csv"
     link.symlink_to(path)
     with pytest.raises(InputError, match=r"is there already.*--force"):
-        choose_target(str(path), [])
+        check_replaceable(choose_target(str(path), []), force=False, restart=False)
+    check_replaceable(choose_target(str(path), []), force=True, restart=False)
     for output, source in ((path, path), (link, path), (path, link)):
         with pytest.raises(InputError, match="the input as well as the output"):
-            choose_target(str(output), [str(source)], force=True)
+            choose_target(str(output), [str(source)])
     with pytest.raises(InputError, match="mkdir -p"):
         choose_target(str(tmp_path / "none" / "a.csv"), [])
     with pytest.raises(InputError, match="expected one of"):
         choose_target(str(tmp_path / "a.txt"), [])
     (tmp_path / "b.csv").mkdir()
     with pytest.raises(InputError, match="is a folder"):
-        choose_target(str(tmp_path / "b.csv"), [], force=True)
+        choose_target(str(tmp_path / "b.csv"), [])
     with pytest.raises(InputError, match="--format xlsx"):
         choose_target("-", [], stream_kind="xlsx")

@@ -1,5 +1,6 @@
 """`gapnlp classify`: what it prints, where, and how it exits."""
 
+import errno
 import json
 import os
 import pty
@@ -14,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from gapnlp.archive import JobOptions
+from gapnlp.archive import JobOptions, Watch, open_job
 from gapnlp.calibration import Calibration
 from gapnlp.classifier import GapClassifier
 from gapnlp.cli.classify import run_classify
@@ -61,7 +62,7 @@ def test_the_report_stands_on_stderr(tmp_path, csv_file, capsys):
     assert "counted labels, not a prevalence estimate" in " ".join(lines)
     assert "(of the 3 rows that could be read)" in " ".join(lines)
     assert "no label: line 5 (id 4): got an empty text" in err
-    assert "4 rows, 1 failed, 0 truncated, " in err
+    assert "4 rows, 1 failed, 0 duplicates, 0 truncated, " in err
     assert "rows/s; model tiny@1.0" in err
     assert f"output: {tmp_path / 'out.csv'}" in err
     assert "\x1b[" not in err  # no progress bar where no one looks
@@ -83,7 +84,9 @@ def test_json_prints_the_summary_on_stdout(tmp_path, csv_file, capsys):
         "output": str(tmp_path / "out.csv"),
         "model": "tiny@1.0",
         "rows": 3,
+        "kept": 0,
         "failed": 0,
+        "duplicates": 0,
         "truncated": 0,
         "counted": {"knowledge": 1, "policy": 1, "delivery": 1, "communication": 2, "customer": 0, "none": 1},
         "failures": [],
@@ -149,7 +152,7 @@ def test_a_full_stdout_is_a_clear_error(csv_file):
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_says_so_and_leaves_no_file(tmp_path, csv_file):
+def test_ctrl_c_pressed_twice_stops_at_once_and_leaves_no_file(tmp_path, csv_file):
     script = """
         import time
         from test_cli_classify import load
@@ -171,11 +174,14 @@ def test_ctrl_c_says_so_and_leaves_no_file(tmp_path, csv_file):
     command = [*run(script), "classify", str(csv_file), "-o", str(tmp_path / "out.csv")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "waiting\n"
-        assert len(list(tmp_path.iterdir())) == 2  # the part that is being written
+        assert len(list(tmp_path.iterdir())) == 2  # the folder of the job
+        process.send_signal(signal.SIGINT)
+        assert "text in 'text'" in process.stderr.readline()
+        assert process.stderr.readline().startswith("stopping after this chunk; Ctrl-C again: at once")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"Interrupted: nothing was written to {tmp_path / 'out.csv'}." in err
+    assert err == f"Interrupted: {tmp_path / 'out.csv'} is not written yet\n"
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == [csv_file]
 
@@ -195,6 +201,64 @@ def test_a_terminal_gets_a_progress_bar(tmp_path, csv_file):
     os.close(ours)
     assert process.returncode == 0
     assert b"3/3" in shown
+
+
+def stop_after_two_chunks(options):
+    """Leave an unfinished job."""
+    answers = iter([False, True])
+    with open_job(options) as job, pytest.raises(KeyboardInterrupt):
+        job.run(load(), watch=Watch(stop=lambda: next(answers)))
+
+
+def test_a_job_that_goes_on_says_where(tmp_path, csv_file, capsys):
+    options = options_of(tmp_path, csv_file, chunk_rows=1)
+    stop_after_two_chunks(options)
+    summary = run_classify(options, load, as_json=True)
+    out, err = capsys.readouterr()
+    assert "resuming at row 2 of 3\n" in err
+    assert "rows/s (2 rows were done before); model tiny@1.0" in err
+    assert json.loads(out)["kept"] == summary.n_kept == 2
+
+
+def test_a_refusal_says_what_is_kept(tmp_path, csv_file, monkeypatch):
+    options = options_of(tmp_path, csv_file, chunk_rows=1)
+    stop_after_two_chunks(options)
+
+    def fsync(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(InputError) as caught:
+        run_classify(options, load, quiet=True)
+    assert "out.csv: cannot be written (the disk is full); make room" in str(caught.value)
+    assert str(caught.value).endswith("; 2 of 3 rows are done and kept: the same command goes on from there")
+
+
+def test_options_that_tell_the_job_and_the_model(tmp_path, csv_file, loads):
+    out = tmp_path / "out.csv"
+
+    def status(*options):
+        return CliRunner().invoke(app, ["classify", str(csv_file), "-o", str(out), "--quiet", *options])
+
+    assert status("--workers", "3").exit_code == 0
+    assert loads == [(None, 3)]
+    out.unlink()
+    stop_after_two_chunks(options_of(tmp_path, csv_file, chunk_rows=1))
+    refused = status()
+    assert refused.exit_code == 2
+    assert "rows in a chunk was 1, now it is 8192. Begin again with  --restart" in refused.stderr
+    assert status("--restart").exit_code == 0
+    assert len(out.read_text().splitlines()) == 4
+
+
+def test_many_inputs_are_not_all_listed(tmp_path, capsys):
+    for i in range(30):
+        (tmp_path / f"{i:02}.csv").write_text("text\nslow\n")
+    run_classify(JobOptions(inputs=(str(tmp_path / "*.csv"),), output=str(tmp_path / "out.jsonl")), load)
+    err = capsys.readouterr().err
+    assert err.count("CSV, utf-8") == 10
+    assert "and 20 more inputs\n" in err
+    assert "30 rows, 0 failed, 29 duplicates, 0 truncated" in err
 
 
 def test_model_directory_that_is_not_there_comes_after_the_inputs_are_checked(tmp_path, csv_file):

@@ -28,6 +28,7 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "onnxruntime",
+    "openvino",
     "numpy",
     "tokenizers",
     "rich",

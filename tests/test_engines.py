@@ -1,6 +1,7 @@
 """Engines: batching, the ONNX graph and its weights, and torch as the reference."""
 
 import sys
+import threading
 
 import numpy as np
 import onnx
@@ -8,9 +9,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from gapnlp.engines.base import EngineOutput
-from gapnlp.engines.batch import PAD_TO, run_sequences
+from gapnlp.engines.batch import PAD_TO, plan_batches, run_sequences
 from gapnlp.engines.fake import FakeEngine
 from gapnlp.engines.onnx import OnnxEngine
+from gapnlp.engines.openvino import OpenVinoEngine
 from gapnlp.engines.torch import TorchEngine
 from gapnlp.errors import MissingExtraError, ModelError
 from gapnlp.model_dir import EVIDENCE_HEAD, GRAPH, TOKENIZER, WEIGHTS, load_model_dir
@@ -23,10 +25,11 @@ class RecordingEngine(FakeEngine):
     """Remember the shape of every batch and the ids that stand at padding."""
 
     def __init__(self):
-        self.shapes, self.padding = [], set()
+        self.shapes, self.padding, self.lengths = [], set(), {}
 
     def run(self, input_ids, attention_mask):
         self.shapes.append(input_ids.shape)
+        self.lengths.setdefault(input_ids.shape[1], []).extend(attention_mask.sum(axis=1).tolist())
         self.padding |= set(input_ids[attention_mask == 0].tolist())
         return super().run(input_ids, attention_mask)
 
@@ -58,6 +61,40 @@ def test_batches_keep_to_their_number_of_tokens_and_to_few_widths(limit):
     assert len(engine.shapes) > 1
 
 
+def test_a_sequence_runs_in_the_width_of_its_own_length_whatever_else_there_is():
+    engine = RecordingEngine()
+    list(run_sequences(engine, random_sequences(80), pad_id=0))
+    for width, lengths in engine.lengths.items():
+        assert all(width - PAD_TO < length <= width for length in lengths)
+
+
+def test_shapes_stay_few_however_many_sequences_there_are():
+    shapes = set()
+    for n_sequences in range(1, 200):
+        for batch in plan_batches([20] * n_sequences, tokens_per_batch=32 * 24):
+            shapes.add((len(batch.indices), batch.width))
+    assert shapes == {(n_rows, 32) for n_rows in (1, 2, 4, 8, 16, 24)}
+
+
+def test_batches_run_side_by_side_and_come_back_in_order():
+    both = threading.Barrier(2, timeout=10)  # two batches at once, or it breaks
+
+    class TwoAtOnce(FakeEngine):
+        n_parallel = 2
+
+        def run(self, input_ids, attention_mask):
+            both.wait()
+            return super().run(input_ids, attention_mask)
+
+    sequences = random_sequences(64, longest=16)
+    found = list(run_sequences(TwoAtOnce(), sequences, pad_id=0, tokens_per_batch=16 * 8))
+    alone = list(run_sequences(FakeEngine(), sequences, pad_id=0, tokens_per_batch=16 * 8))
+    assert [index for index, *_ in found] == [index for index, *_ in alone]
+    for (_, logits, tokens), (_, other, other_tokens) in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(logits, other)
+        np.testing.assert_array_equal(tokens, other_tokens)
+
+
 def test_a_sequence_longer_than_the_limit_goes_alone():
     engine = RecordingEngine()
     list(run_sequences(engine, [[5] * 100, [6] * 100], pad_id=0, tokens_per_batch=64))
@@ -78,7 +115,18 @@ def test_an_engine_of_another_shape_is_refused():
         list(run_sequences(FourGaps(), [[5]], pad_id=0))
 
 
-# ONNX
+# Runtimes
+
+
+@pytest.fixture(scope="module")
+def openvino_engine(model_dir):
+    """What the machine at hand takes by default: bf16 where it can."""
+    return OpenVinoEngine(load_model_dir(model_dir), n_threads=2)
+
+
+@pytest.fixture(scope="module")
+def openvino_f32_engine(model_dir):
+    return OpenVinoEngine(load_model_dir(model_dir), n_threads=1, precision="f32")
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +153,15 @@ def padded(sequences, *, width, pad_id=0):
     return ids, mask
 
 
-def test_shapes_and_types(onnx_engine, torch_engine, token_ids):
-    for engine in (onnx_engine, torch_engine):
+def test_shapes_and_types(openvino_engine, onnx_engine, torch_engine, token_ids):
+    for engine in (openvino_engine, onnx_engine, torch_engine):
         output = engine.run(*padded(token_ids[:3], width=64))
         assert output.logits.shape == (3, 5)
         assert output.token_logits.shape == (3, 64, 5)
         assert output.logits.dtype == output.token_logits.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["onnx_engine", "torch_engine"])
+@pytest.mark.parametrize("name", ["openvino_f32_engine", "onnx_engine", "torch_engine"])
 def test_a_row_depends_neither_on_padding_nor_on_its_neighbours(request, token_ids, name):
     engine = request.getfixturevalue(name)
     together = engine.run(*padded(token_ids, width=96))
@@ -126,9 +174,42 @@ def test_a_row_depends_neither_on_padding_nor_on_its_neighbours(request, token_i
             np.testing.assert_allclose(tokens, alone.token_logits[0], atol=TOLERANCE)
 
 
-def test_onnx_gives_the_numbers_of_torch(onnx_engine, torch_engine, token_ids):
+def test_the_default_engine_gives_a_row_the_same_bits_in_any_company(openvino_engine, token_ids):
+    def run(sequences):
+        return {index: parts for index, *parts in run_sequences(openvino_engine, sequences, pad_id=0)}
+
+    together = run(token_ids)
+    for index, sequence in enumerate(token_ids):
+        alone = run([sequence])[0]
+        few = run(token_ids[max(0, index - 2) : index + 1])[min(index, 2)]
+        for logits, tokens in (alone, few):
+            np.testing.assert_array_equal(together[index][0], logits)
+            np.testing.assert_array_equal(together[index][1], tokens)
+
+
+def test_the_number_of_cores_changes_no_bit(model_dir, openvino_engine, token_ids):
+    single = OpenVinoEngine(load_model_dir(model_dir), n_threads=1)
+    assert (single.n_parallel, openvino_engine.n_parallel) == (1, 2)
+    pairs = zip(*(run_sequences(e, token_ids, pad_id=0) for e in (single, openvino_engine)), strict=True)
+    for (index, logits, tokens), (other_index, other, other_tokens) in pairs:
+        assert index == other_index
+        np.testing.assert_array_equal(logits, other)
+        np.testing.assert_array_equal(tokens, other_tokens)
+
+
+def test_bf16_stays_near_float32(model_dir, openvino_f32_engine, token_ids):
+    fast = OpenVinoEngine(load_model_dir(model_dir), precision="bf16")
+    assert (fast.name, openvino_f32_engine.name) == ("openvino-bf16", "openvino-f32")
     ids, mask = padded(token_ids, width=64)
-    light, reference = onnx_engine.run(ids, mask), torch_engine.run(ids, mask)
+    gap = np.abs(fast.run(ids, mask).logits - openvino_f32_engine.run(ids, mask).logits)
+    assert gap.max() < 0.1
+    assert gap.mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["openvino_f32_engine", "onnx_engine"])
+def test_light_engines_give_the_numbers_of_torch(request, name, torch_engine, token_ids):
+    ids, mask = padded(token_ids, width=64)
+    light, reference = request.getfixturevalue(name).run(ids, mask), torch_engine.run(ids, mask)
     np.testing.assert_allclose(light.logits, reference.logits, atol=1e-4)
     inside = mask.astype(bool)
     np.testing.assert_allclose(light.token_logits[inside], reference.token_logits[inside], atol=1e-4)
@@ -153,10 +234,17 @@ def test_the_graph_holds_no_path_of_the_machine_that_wrote_it(model_dir):
         assert word not in content
 
 
-def test_a_graph_that_is_none_is_a_model_error(model_copy, edit_file):
+@pytest.mark.parametrize("engine", [OpenVinoEngine, OnnxEngine])
+def test_a_graph_that_is_none_is_a_model_error(model_copy, edit_file, engine):
     edit_file(model_copy, GRAPH, b"not a graph")
     with pytest.raises(ModelError, match=r"model\.onnx of copy cannot be run: "):
-        OnnxEngine(load_model_dir(model_copy))
+        engine(load_model_dir(model_copy))
+
+
+def test_without_onnxruntime_the_message_names_the_extra(model_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"'onnxruntime'.*pip install 'gapnlp\[onnx\]'"):
+        OnnxEngine(load_model_dir(model_dir))
 
 
 def test_without_torch_the_message_names_the_extra(model_dir, monkeypatch):

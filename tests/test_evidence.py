@@ -19,7 +19,8 @@ HIGH, LOW = 6.0, -6.0
         ([0.1, 0.9, 0.8, 0.1], (1, 3)),
         ([0.9, 0.4, 0.9], (0, 3)),  # a dip that two sure tokens carry
         ([0.9, 0.0, 0.0, 0.9, 0.9], (3, 5)),  # one that they do not
-        ([0.1, 0.3, 0.2], (1, 2)),  # none above the threshold: the highest alone
+        ([0.01, 0.03, 0.02], (1, 3)),  # quiet throughout: what counts is the share of the highest
+        ([0.1, 0.9, 0.2], (1, 2)),
         ([0.1], (0, 1)),
         ([1.0, 1.0], (0, 2)),
     ],
@@ -34,7 +35,8 @@ def test_no_run_of_tokens_has_a_larger_sum():
         scores = rng.random(rng.integers(1, 12))
         start, end = best_passage(scores, threshold=0.4)
         runs = itertools.combinations(range(len(scores) + 1), 2)
-        assert (scores[start:end] - 0.4).sum() == pytest.approx(max((scores[a:b] - 0.4).sum() for a, b in runs))
+        over = scores - 0.4 * scores.max()
+        assert over[start:end].sum() == pytest.approx(max(over[a:b].sum() for a, b in runs))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,21 @@ def test_a_passage_is_widened_to_whole_words(passage, words):
     offsets = [(0, 2), (2, 9), (9, 10), (11, 13)]
     start, end = passage_characters(text, offsets, passage=passage)
     assert text[start:end] == words
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [
+        (". They never rang back - ", "They never rang back"),
+        ("“never again”,", "“never again”"),
+        ("(never again)", "(never again)"),
+        ("£40 for nothing!", "£40 for nothing!"),
+        (" - ", " - "),  # nothing else: better than no evidence
+    ],
+)
+def test_blanks_and_marks_around_a_passage_are_left_out(text, inner):
+    start, end = passage_characters(text, [(0, len(text))], passage=(0, 1))
+    assert text[start:end] == inner
 
 
 def window(logits, token_scores, *, first):

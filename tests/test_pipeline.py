@@ -317,19 +317,21 @@ def test_a_teacher_speaks_on_labelled_and_unlabelled_rows(model_dir, rows, confi
 
 
 def test_decisions_are_fitted_on_the_rows_given(classifier, rows):
-    decision = fit_decision(classifier, rows.validation, promised_precision=0.4, fitted_on="these")
+    readings = classifier.read([example.text for example in rows.validation])
+    decision = fit_decision(readings, rows.validation, promised_precision=0.4, fitted_on="these")
     assert (decision.fitted_on, decision.promised_precision) == ("these", 0.4)
     assert decision.fitted_digest == rows_digest(rows.validation)
-    strict = fit_decision(classifier, rows.validation, promised_precision=0.999, fitted_on="these")
+    strict = fit_decision(readings, rows.validation, promised_precision=0.999, fitted_on="these")
     assert strict.review_below >= decision.review_below
     assert strict.calibration == decision.calibration
-    proba = decision.calibration.proba(np.stack([r.logits for r in classifier.read([e.text for e in rows.validation])]))
+    proba = decision.calibration.proba(np.stack([reading.logits for reading in readings]))
     shares = [np.mean([label in e.labels for e in rows.validation]) for label in LABELS]
     np.testing.assert_allclose(proba.mean(axis=0), shares, atol=0.02)
 
 
 def test_the_evidence_threshold_is_the_best_of_those_tried(classifier, rows):
-    decision = fit_decision(classifier, rows.validation, promised_precision=0.8, fitted_on="these")
+    all_readings = classifier.read([example.text for example in rows.validation])
+    decision = fit_decision(all_readings, rows.validation, promised_precision=0.8, fitted_on="these")
     marked = [e for e in rows.validation if e.evidence]
     readings, spans = classifier.read([e.text for e in marked]), [e.evidence for e in marked]
     words, scores = [word_offsets(e.text) for e in marked], {}
@@ -339,7 +341,7 @@ def test_the_evidence_threshold_is_the_best_of_those_tried(classifier, rows):
         scores[threshold] = evidence_token_f1(found, spans, words)
     assert scores[decision.evidence_threshold] == max(scores.values()) > min(scores.values())
     bare = [replace(e, evidence={}) for e in rows.validation]
-    unmarked = fit_decision(classifier, bare, promised_precision=0.8, fitted_on="these")
+    unmarked = fit_decision(all_readings, bare, promised_precision=0.8, fitted_on="these")
     assert unmarked.evidence_threshold == neutral_decision().evidence_threshold
 
 

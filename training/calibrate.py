@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from gapnlp.calibration import Calibration, cross_fit, fit_calibration
-from gapnlp.classifier import GapClassifier
 from gapnlp.metrics import evidence_token_f1, primary_index, word_offsets
 from gapnlp.model_dir import Decision
 from gapnlp.reading import Reading
@@ -19,7 +18,7 @@ from training.corpus import Example
 from training.encode import to_targets
 
 N_FOLDS = 5
-EVIDENCE_THRESHOLDS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
+EVIDENCE_THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 def neutral_decision() -> Decision:
@@ -35,19 +34,18 @@ def neutral_decision() -> Decision:
 
 
 def fit_decision(
-    classifier: GapClassifier, examples: Sequence[Example], *, promised_precision: float, fitted_on: str
+    readings: Sequence[Reading], examples: Sequence[Example], *, promised_precision: float, fitted_on: str
 ) -> Decision:
     """Fit calibration, thresholds and review rule on rows that training never saw.
 
     The review rule is fitted on cross-fitted decisions: a row's own calibration never saw it.
 
     Args:
-        classifier: The trained model.
+        readings: What the trained model says of each row.
         examples: Held-out rows.
         promised_precision: Share of unflagged texts whose primary label is right, 0-1.
         fitted_on: The rows in words, for the model's files.
     """
-    readings = classifier.read([example.text for example in examples])
     logits, targets = np.stack([reading.logits for reading in readings]), to_targets(examples)
     fair = cross_fit(logits, targets, n_folds=min(N_FOLDS, len(examples)), seed=0)
     calibration = fit_calibration(logits, targets)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gapnlp.calibration import cross_fit, logit
 from gapnlp.classifier import GapClassifier
+from gapnlp.engines import EngineName
 from gapnlp.metrics import evidence_scores, krippendorff_alpha_nominal, macro_f1, score, with_none, word_offsets
 from gapnlp.model_dir import ModelDir, load_model_dir
 from gapnlp.taxonomy import LABELS
@@ -59,7 +60,7 @@ def read_evaluation_set(path: Path, *, text_column: str, labels_column: str) -> 
     return EvaluationSet(name, examples, _agreement([row for _, row in read_rows(path)]))
 
 
-def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: str = "onnx") -> dict[str, Any]:
+def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: EngineName = "openvino") -> dict[str, Any]:
     """Measure a model as it is shipped, on one set.
 
     On the very rows that its calibration was fitted on, decisions are cross-fitted instead: each row is decided by
@@ -68,12 +69,12 @@ def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: str = "onnx"
     Args:
         model: The model directory.
         rows: Rows that training never saw.
-        engine: `onnx` or `torch`.
+        engine: See `GapClassifier.load`.
 
     Returns:
         JSON-ready; see `gapnlp.metrics.score` for the figures, each with its bootstrap interval.
     """
-    classifier = GapClassifier.load(model.path, engine="torch" if engine == "torch" else "onnx")
+    classifier = GapClassifier.load(model.path, engine=engine)
     readings = classifier.read([example.text for example in rows.examples])
     logits = np.stack([reading.logits for reading in readings])
     calibration = model.decision.calibration

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from gapnlp.classifier import GapClassifier
+from gapnlp.engines import EngineName
 from gapnlp.errors import ConfigError, CorpusError, ModelError
 from gapnlp.model_dir import (
     DECISION,
@@ -30,13 +31,14 @@ from gapnlp.model_dir import (
     load_model_dir,
     write_json,
     write_model_dir,
+    write_validation,
 )
 from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
 from training.config import TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
 from training.distil import soften, teacher_proba
-from training.encode import Encoded, encode_examples
+from training.encode import Encoded, encode_examples, to_targets
 from training.encoder import resolve_encoder
 from training.export import export_graph
 from training.finetune import Progress, Rows, finetune, validate
@@ -50,7 +52,8 @@ CODEBOOK_VERSION = "1.0"
 N_PARITY = 200
 SAME_LABELS = 0.995
 RECIPE = "training.toml"
-PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime")
+ENGINES: tuple[EngineName, EngineName] = ("openvino-f32", "torch")
+PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "openvino")
 
 Listener = Callable[[int, Progress], None]
 
@@ -172,7 +175,7 @@ def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
     Raises:
         ModelError: It is below 99.5 %.
     """
-    light, reference = (GapClassifier.load(model.path, engine=engine) for engine in ("onnx", "torch"))
+    light, reference = (GapClassifier.load(model.path, engine=engine) for engine in ENGINES)
     pairs = zip(light.predict(texts, evidence=False), reference.predict(texts, evidence=False), strict=True)
     same = float(np.mean([a.labels == b.labels for a, b in pairs]))
     if same < SAME_LABELS:
@@ -286,17 +289,19 @@ def _train_seeds(
 
 
 def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: TrainingConfig) -> ModelDir:
-    n_rows = len(rows.calibration)
+    readings = GapClassifier.load(draft.path).read([example.text for example in rows.calibration])
     decision = fit_decision(
-        GapClassifier.load(draft.path),
+        readings,
         rows.calibration,
         promised_precision=config.calibrate.promised_precision,
-        fitted_on=f"{n_rows} held-out rows",
+        fitted_on=f"{len(rows.calibration)} held-out rows",
     )
 
     def fill(folder: Path) -> None:
         _copy_files(draft, folder)
         write_json(folder / DECISION, decision.to_dict())
+        logits = [reading.logits for reading in readings]
+        write_validation(folder, logits, labels=to_targets(rows.calibration))
 
     return write_model_dir(output, manifest=draft.manifest, fill=fill)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol
 
-T = TypeVar("T")
+MAX_CHUNK_SIZE = 16 * 2**20  # characters; long rows or many columns make a chunk smaller, not the memory larger
+_CELL_SIZE = 32  # characters that a cell takes up beside its text
 
 
 @dataclass(slots=True)
@@ -44,12 +45,16 @@ class Source(Protocol):
     """A file of rows, scanned once when opened and read from the start as often as asked."""
 
     name: str  # what messages call it
+    path: Path
     how: str  # how it is read: format, encoding, separator
     columns: tuple[str, ...]
     n_rows: int
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:
-        """Read from the start, `n_rows` rows at a time; only the last chunk may hold fewer."""
+        """Read from the start, `n_rows` rows at a time; the last chunk, and one of large rows, holds fewer.
+
+        The same file is cut into the same chunks every time.
+        """
         ...
 
     def schema(self) -> Any:
@@ -61,11 +66,22 @@ class Source(Protocol):
         ...
 
 
-def batched(items: Iterable[T], n_items: int) -> Iterator[list[T]]:
-    """Cut a stream into lists of `n_items`; the last one may be shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, n_items)):
-        yield batch
+def chunked(rows: Iterable[Row], n_rows: int) -> Iterator[Chunk]:
+    """Cut a stream into chunks of `n_rows` rows, or of fewer where these are large."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += _size(row)
+        if len(chunk) >= n_rows or size >= MAX_CHUNK_SIZE:
+            yield Chunk(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield Chunk(chunk)
+
+
+def _size(row: Row) -> int:
+    return sum([_CELL_SIZE + (len(value) if isinstance(value, str) else 0) for value in row.values.values()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ GAP_COLUMNS = (
 )
 """What `classify` adds after the input's columns, in this order."""
 
+MAX_COLUMNS = 16_384  # as many as a sheet has; more are no table of comments
+
 # Names that say "a customer's text" by themselves, lower case with `_` between words.
 KNOWN_NAMES = frozenset(
     {
@@ -70,8 +72,12 @@ def check_columns(names: Sequence[str], *, source: str) -> tuple[str, ...]:
     """Return the columns of a source if each has a name of its own.
 
     Raises:
-        InputError: A name is empty, or stands twice.
+        InputError: A name is empty, or stands twice, or there are too many.
     """
+    if len(names) > MAX_COLUMNS:
+        raise InputError(
+            f"{source}: has {len(names):,} columns, expected at most {MAX_COLUMNS:,}; check its first line"
+        )
     empty = [place for place, name in enumerate(names, start=1) if not name.strip()]
     if empty:
         raise InputError(f"{source}: column {empty[0]} has no name; give every column a name in the first row")

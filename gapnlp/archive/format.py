@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
+from gapnlp.archive.compression import NAMES, PACKINGS, Packing
 from gapnlp.errors import InputError
 
 Kind = Literal["csv", "tsv", "jsonl", "xlsx", "parquet"]
@@ -29,15 +30,20 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
     (b"%PDF", "a PDF"),
 )
-_EXPECTED: dict[str, bytes] = {"xlsx": b"PK\x03\x04", "parquet": b"PAR1", "gz": b"\x1f\x8b"}
+_EXPECTED: dict[str, bytes] = {
+    "xlsx": b"PK\x03\x04",
+    "parquet": b"PAR1",
+    "gz": b"\x1f\x8b",
+    "zst": b"\x28\xb5\x2f\xfd",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """A format, and whether it is wrapped in gzip."""
+    """A format, and what it is packed with."""
 
     kind: Kind
-    gz: bool = False
+    packing: Packing = ""
 
     @property
     def nested(self) -> bool:
@@ -52,13 +58,16 @@ def format_of(name: str) -> FileFormat:
         InputError: The extension is none of those known.
     """
     path = PurePath(name.lower())
-    gz = path.suffix == ".gz"
-    kind = KINDS.get(path.with_suffix("").suffix if gz else path.suffix)
-    if kind is None or (gz and kind not in TEXT_KINDS):
+    packing = PACKINGS.get(path.suffix, "")
+    kind = KINDS.get(path.with_suffix("").suffix if packing else path.suffix)
+    if kind is None or (packing and kind not in TEXT_KINDS):
         known = ", ".join(KINDS)
-        texts = ", ".join(f"{suffix}.gz" for suffix, kind in KINDS.items() if kind in TEXT_KINDS)
-        raise InputError(f"{name}: the extension says no format known here; expected one of {known}, {texts}")
-    return FileFormat(kind, gz)
+        texts = ", ".join(suffix for suffix, kind in KINDS.items() if kind in TEXT_KINDS)
+        raise InputError(
+            f"{name}: the extension says no format known here; expected one of {known}, where {texts} may be followed "
+            f"by {' or '.join(PACKINGS)}"
+        )
+    return FileFormat(kind, packing)
 
 
 def stream_format(asked: str | None) -> FileFormat:
@@ -79,10 +88,10 @@ def check_magic(head: bytes, *, file_format: FileFormat, name: str) -> None:
     Raises:
         InputError: The content is of another format.
     """
-    expected = _EXPECTED.get("gz" if file_format.gz else file_format.kind)
+    expected = _EXPECTED.get(file_format.packing or file_format.kind)
     found = next((what for magic, what in _MAGIC if head.startswith(magic)), None)
     if expected is not None and not head.startswith(expected):
-        wanted = "gzip" if file_format.gz else file_format.kind.upper()
+        wanted = NAMES.get(file_format.packing, file_format.kind.upper())
         raise InputError(f"{name}: its content is {found or 'not'} {'' if found else wanted}".rstrip() + _RENAME)
     if expected is None and found is not None:
         raise InputError(f"{name}: read as {file_format.kind.upper()}, but its content is {found}{_RENAME}")

@@ -1,41 +1,29 @@
-"""Label an archive: read, classify, write, a chunk at a time."""
+"""Label an archive: read, classify, write, a chunk at a time; what is done is kept until all is."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, replace
 
+from gapnlp import __version__
 from gapnlp.archive.cells import show
-from gapnlp.archive.chunk import Chunk, Layout, Row, Source
-from gapnlp.archive.columns import check_column, check_unlabelled, gap_values, guess_text_column
-from gapnlp.archive.jsonlines import RAW_COLUMN
+from gapnlp.archive.chunk import Chunk, Layout
+from gapnlp.archive.columns import gap_values
+from gapnlp.archive.fingerprint import Fingerprint
+from gapnlp.archive.inputs import Input, expand_names, open_input
 from gapnlp.archive.kinds import merge_schemas
-from gapnlp.archive.reader import STREAM, open_source
+from gapnlp.archive.ledger import Ledger, open_ledger
+from gapnlp.archive.scored import Scored, failed
+from gapnlp.archive.scoring import Classifier, Scorer
+from gapnlp.archive.summary import Summary
 from gapnlp.archive.workbook import check_sheet_rows
-from gapnlp.archive.writer import Output, Target, choose_target
-from gapnlp.errors import InputError
-from gapnlp.records import Prediction
-from gapnlp.taxonomy import LABELS, NONE
+from gapnlp.archive.writer import Output, Target, check_replaceable, choose_target
 from gapnlp.text import mask_personal_data
 
-CHUNK_ROWS = 2048
-_N_SAMPLES = 20
+CHUNK_ROWS = 8192
 _N_FAILURES = 5
-
-
-class Classifier(Protocol):
-    """What a job needs of a model: `GapClassifier` is one."""
-
-    name: str
-
-    def predict(self, texts: Sequence[object], *, evidence: bool = True) -> list[Prediction]:
-        """Return a prediction per text, with its `error` set where a text cannot be read."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +31,7 @@ class JobOptions:
     """What to label, and how.
 
     Attributes:
-        inputs: Paths, or `-` for stdin; their rows follow each other in this order.
+        inputs: Paths, patterns such as `*.csv`, or `-` for stdin; their rows follow each other in this order.
         output: A path, or `-` for stdout.
         text_column: The column with the text; None to tell it by its name.
         id_column: The column whose value names a row in messages.
@@ -51,7 +39,8 @@ class JobOptions:
         mask: Mask personal data in the text, before it is classified and written.
         raw: Write texts exactly, even those that a spreadsheet would run as formulas.
         force: Replace an output that is there.
-        chunk_rows: Rows that are classified together.
+        restart: Forget what an earlier run left unfinished.
+        chunk_rows: Rows that are classified and kept together.
     """
 
     inputs: tuple[str, ...]
@@ -62,72 +51,31 @@ class JobOptions:
     mask: bool = False
     raw: bool = False
     force: bool = False
+    restart: bool = False
     chunk_rows: int = CHUNK_ROWS
 
 
-@dataclass(slots=True)
-class Summary:
-    """What became of the rows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told what, while a job runs.
 
     Attributes:
-        output: Where they are.
-        model: `name@version`.
-        n_rows: Rows written.
-        n_failed: Rows without labels, `gap_error` says why.
-        n_truncated: Rows whose text was longer than the model reads.
-        n_review: Rows that a person should look at.
-        counted: Rows per label (a row with several counts for each), and per `none`.
-        seconds: Time from the first row to the finished output.
-        failures: The first few failed rows, each with its place and reason.
-        notes: What else there is to know.
+        on_rows: Called with the number of rows that were labelled since the call before.
+        on_kept: Called with the number of rows whose results an earlier run had left.
+        stop: Asked at the end of each chunk; where it says True, the job stops as if by Ctrl-C.
     """
 
-    output: str
-    model: str
-    n_rows: int = 0
-    n_failed: int = 0
-    n_truncated: int = 0
-    n_review: int = 0
-    counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*LABELS, NONE), 0))
-    seconds: float = 0.0
-    failures: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def rows_per_second(self) -> float:
-        """Rows a second, 0 where there were none."""
-        return self.n_rows / self.seconds if self.seconds else 0.0
-
-    def count(self, predictions: Sequence[Prediction]) -> None:
-        """Add one chunk."""
-        self.n_rows += len(predictions)
-        self.n_failed += sum(bool(prediction.error) for prediction in predictions)
-        self.n_truncated += sum(prediction.truncated for prediction in predictions)
-        self.n_review += sum(prediction.review for prediction in predictions)
-        read = [prediction for prediction in predictions if not prediction.error]
-        for label, n_rows in Counter(label for prediction in read for label in prediction.labels or (NONE,)).items():
-            self.counted[label] += n_rows
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary for programs to read."""
-        return {
-            "output": self.output,
-            "model": self.model,
-            "rows": self.n_rows,
-            "failed": self.n_failed,
-            "truncated": self.n_truncated,
-            "review": self.n_review,
-            "counted": dict(self.counted),
-            "seconds": round(self.seconds, 3),
-            "rows_per_second": round(self.rows_per_second, 1),
-            "failures": list(self.failures),
-            "notes": list(self.notes),
-        }
+    on_rows: Callable[[int], object] = lambda _: None
+    on_kept: Callable[[int], object] = lambda _: None
+    stop: Callable[[], bool] = lambda: False
 
 
-class _Input(NamedTuple):
-    source: Source
-    text_column: str
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a chunk stands: the rows before it, and its input."""
+
+    first_row: int
+    input: Input
 
 
 class ArchiveJob:
@@ -138,57 +86,139 @@ class ArchiveJob:
         inputs: How each input is read, a line each.
     """
 
-    def __init__(self, options: JobOptions, *, target: Target, inputs: Sequence[_Input]) -> None:
+    def __init__(
+        self, options: JobOptions, *, target: Target, inputs: Sequence[Input], ledger: Ledger | None = None
+    ) -> None:
         self._options = options
         self._target = target
         self._inputs = inputs
+        self._ledger = ledger
+        self._print: Fingerprint | None = None
         self.n_rows = sum(item.source.n_rows for item in inputs)
-        self.inputs = [f"{source.name}: {source.how}; text in {column!r}" for source, column in inputs]
+        self.inputs = [f"{item.source.name}: {item.source.how}; text in {item.text_column!r}" for item in inputs]
+        if ledger is not None:
+            self._print = self._fingerprint()
+            ledger.check(self._print)
 
-    def run(self, classifier: Classifier, *, on_rows: Callable[[int], object] = lambda _: None) -> Summary:
-        """Label all rows, in their order.
+    @property
+    def n_kept(self) -> int:
+        """Rows whose results are safe, by this run or an earlier one; always 0 where the output is stdout."""
+        return self._ledger.n_rows_done if self._ledger else 0
+
+    def run(self, classifier: Classifier, *, watch: Watch | None = None) -> Summary:
+        """Label all rows, in their order; go on where an earlier run has stopped.
 
         Args:
             classifier: The model.
-            on_rows: Called after each chunk with the number of its rows.
+            watch: Who is told of the progress, and may stop it.
 
         Raises:
-            InputError: An input turned out damaged, or the output cannot be written; then there is no output.
+            InputError: An input turned out damaged, or something cannot be written; what is done is kept.
+            ModelError: The model fails on every text; what is done is kept.
+            KeyboardInterrupt: `watch.stop` said so; what is done is kept.
         """
+        watch = watch or Watch()
         summary = Summary(self._target.name, classifier.name)
         began = time.perf_counter()
-        with Output(self._target, self._layout()) as output:
-            for chunk, text_column in self._chunks():
-                predictions = self._classify(chunk, classifier, text_column=text_column)
-                output.write(chunk, [gap_values(prediction) for prediction in predictions])
-                summary.count(predictions)
-                self._note_failures(summary, chunk.rows, predictions)
-                on_rows(len(chunk.rows))
-            summary.notes += output.commit()
+        scorer = Scorer(classifier)
+        if self._ledger and self._print:
+            self._ledger.begin(replace(self._print, model=classifier.name, model_print=classifier.fingerprint))
+        n_retry = 0
+        with Output(self._target, self._layout(), part=self._ledger.part if self._ledger else None) as output:
+            for chunk, place in self._chunks():
+                scored, is_kept = self._score(chunk, place, scorer=scorer, watch=watch)
+                output.write(chunk, [gap_values(item.prediction) for item in scored])
+                n_retry += sum(item.retry for item in scored)
+                summary.count([item.prediction for item in scored])
+                summary.n_kept += len(chunk.rows) * is_kept
+                self._note_failures(summary, chunk, scored, source=place.input.source.name)
+                if watch.stop() and summary.n_rows < self.n_rows:
+                    raise KeyboardInterrupt
+            summary.notes += output.finish()
+            self._place(output, keep_ledger=bool(n_retry))
+        summary.n_duplicates = scorer.n_duplicates
+        summary.notes += self._notes(n_retry)
         summary.seconds = time.perf_counter() - began
         return summary
+
+    def _fingerprint(self) -> Fingerprint:
+        return Fingerprint(
+            tuple(item.fingerprint() for item in self._inputs),
+            {
+                "text_columns": [item.text_column for item in self._inputs],
+                "mask": self._options.mask,
+                "chunk_rows": self._options.chunk_rows,
+                "gapnlp": __version__,
+            },
+        )
 
     def _layout(self) -> Layout:
         sources = [item.source for item in self._inputs]
         columns = dict.fromkeys(column for source in sources for column in source.columns)
         return Layout(tuple(columns), lambda: merge_schemas([source.schema() for source in sources]), self._options.raw)
 
-    def _chunks(self) -> Iterator[tuple[Chunk, str]]:
-        for source, text_column in self._inputs:
-            for chunk in source.chunks(self._options.chunk_rows):
-                yield (_mask(chunk, text_column) if self._options.mask else chunk), text_column
+    def _chunks(self) -> Iterator[tuple[Chunk, _Place]]:
+        first_row = 0
+        for item in self._inputs:
+            for chunk in item.source.chunks(self._options.chunk_rows):
+                n_rows = len(chunk.rows)
+                yield (_mask(chunk, item.text_column) if self._options.mask else chunk), _Place(first_row, item)
+                first_row += n_rows
 
-    def _classify(self, chunk: Chunk, classifier: Classifier, *, text_column: str) -> list[Prediction]:
-        """Classify the rows that could be read; the others carry their own error."""
-        readable = iter(classifier.predict([row.values.get(text_column) for row in chunk.rows if not row.error]))
-        return [_failed(row.error, model=classifier.name) if row.error else next(readable) for row in chunk.rows]
+    def _score(self, chunk: Chunk, place: _Place, *, scorer: Scorer, watch: Watch) -> tuple[list[Scored], bool]:
+        """Return the results of a chunk, and whether an earlier run had left them all."""
+        texts = [row.values.get(place.input.text_column) for row in chunk.rows if not row.error]
+        n_rows = len(chunk.rows)
+        kept = self._ledger.read(place.first_row, n_rows=n_rows, n_texts=len(texts)) if self._ledger else None
+        is_kept = kept is not None
+        told = _Told(n_rows, watch.on_kept if is_kept else watch.on_rows)
+        scored = scorer.score(texts, kept=[None if item.retry else item for item in kept or []], on_texts=told.more)
+        if self._ledger and scored != kept:
+            self._ledger.write(place.first_row, n_rows=n_rows, scored=scored)
+        told.more(n_rows)
+        readable = iter(scored)
+        model = scorer.model
+        return [failed(row.error, model=model) if row.error else next(readable) for row in chunk.rows], is_kept
 
-    def _note_failures(self, summary: Summary, rows: list[Row], predictions: list[Prediction]) -> None:
-        for row, prediction in zip(rows, predictions, strict=True):
-            if prediction.error and len(summary.failures) < _N_FAILURES:
+    def _place(self, output: Output, *, keep_ledger: bool) -> None:
+        for item in self._inputs:
+            item.check_unchanged()
+        if self._ledger:
+            self._ledger.note_placed()
+        output.place()
+        if self._ledger and not keep_ledger:
+            self._ledger.remove()
+
+    def _notes(self, n_retry: int) -> list[str]:
+        notes = []
+        if self._ledger and self._ledger.n_damaged:
+            notes.append(f"{self._ledger.n_damaged} chunks that an earlier run had left were damaged; done again")
+        if n_retry:
+            again = "; the same command tries these alone again" if self._ledger else ""
+            notes.append(f"on {n_retry:,} rows the model failed for a reason that may pass{again}")
+        return notes
+
+    def _note_failures(self, summary: Summary, chunk: Chunk, scored: Sequence[Scored], *, source: str) -> None:
+        for row, item in zip(chunk.rows, scored, strict=True):
+            if item.prediction.error and len(summary.failures) < _N_FAILURES:
+                file = f"{source}, " * (len(self._inputs) > 1)
                 column = self._options.id_column
                 named = f" ({column} {show(row.values[column])})" if column in row.values else ""
-                summary.failures.append(f"{row.place}{named}: {prediction.error}")
+                summary.failures.append(f"{file}{row.place}{named}: {item.prediction.error}")
+
+
+class _Told:
+    """Counts the rows of a chunk that were told of, so that they come to its size whatever the model reports."""
+
+    def __init__(self, n_rows: int, tell: Callable[[int], object]) -> None:
+        self._n_left = n_rows
+        self._tell = tell
+
+    def more(self, n_rows: int) -> None:
+        n_told = min(n_rows, self._n_left)
+        self._n_left -= n_told
+        if n_told:
+            self._tell(n_told)
 
 
 @contextmanager
@@ -199,29 +229,20 @@ def open_job(options: JobOptions) -> Iterator[ArchiveJob]:
         InputError: An input cannot be read, or the output must not be written.
         ColumnError: The text column is missing, or cannot be told for certain.
     """
-    target = choose_target(options.output, options.inputs, force=options.force, stream_kind=options.stream_kind)
-    if options.inputs.count(STREAM) > 1:
-        raise InputError("stdin (-) is named twice; it can be read once")
+    target = choose_target(options.output, options.inputs, stream_kind=options.stream_kind)
+    check_replaceable(target, force=options.force, restart=options.restart)
+    names = expand_names(options.inputs, output=target.path)
     with ExitStack() as stack:
-        inputs = [_open_input(stack, name, options=options) for name in options.inputs]
-        job = ArchiveJob(options, target=target, inputs=inputs)
+        ledger = None
+        if target.path is not None:
+            ledger = stack.enter_context(open_ledger(target.path, name=target.name, restart=options.restart))
+            check_replaceable(target, force=options.force, restart=options.restart)  # another run may just have ended
+        columns = {"text_column": options.text_column, "id_column": options.id_column}
+        inputs = [open_input(stack, name, **columns, stream_kind=options.stream_kind) for name in names]
+        job = ArchiveJob(options, target=target, inputs=inputs, ledger=ledger)
         if target.file_format.kind == "xlsx":
             check_sheet_rows(job.n_rows)
         yield job
-
-
-def _open_input(stack: ExitStack, name: str, *, options: JobOptions) -> _Input:
-    source = stack.enter_context(open_source(name, stream_kind=options.stream_kind))
-    check_unlabelled(source.columns, source=source.name)
-    if options.id_column is not None:
-        check_column(options.id_column, columns=source.columns, option="--id-column", source=source.name)
-    if options.text_column is not None:
-        column = check_column(options.text_column, columns=source.columns, option="--text-column", source=source.name)
-        return _Input(source, column)
-    columns = [column for column in source.columns if column not in (RAW_COLUMN, options.id_column)]
-    rows = (row for chunk in islice(source.chunks(_N_SAMPLES), 1) for row in chunk.rows)
-    samples = [row.values for row in rows if not row.error]
-    return _Input(source, guess_text_column(samples, columns=columns or source.columns, source=source.name))
 
 
 def _mask(chunk: Chunk, text_column: str) -> Chunk:
@@ -232,7 +253,3 @@ def _mask(chunk: Chunk, text_column: str) -> Chunk:
             if isinstance(value, str):
                 row.values[column] = mask_personal_data(value)
     return Chunk(chunk.rows, chunk.table, chunk.changed | {text_column})
-
-
-def _failed(error: str, *, model: str) -> Prediction:
-    return Prediction((), (0.0,) * len(LABELS), (), review=True, truncated=False, model=model, error=error)

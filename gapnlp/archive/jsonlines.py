@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from gapnlp.archive.cells import to_json
-from gapnlp.archive.chunk import Chunk, Row, batched
-from gapnlp.archive.columns import check_columns
+from gapnlp.archive.chunk import Chunk, Row, chunked
+from gapnlp.archive.columns import MAX_COLUMNS, check_columns
 from gapnlp.archive.kinds import KindScan
 from gapnlp.archive.textfile import TextFile
 from gapnlp.errors import InputError
 
 RAW_COLUMN = "raw_line"  # holds a line that is no JSON object; there only in files that have such lines
-_MAX_COLUMNS = 10_000
+_MAX_DEPTH = 100  # lists and objects inside each other; more cannot be handled safely everywhere
+_BRACKET = re.compile(r"[\[\]{}]")
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class JsonLinesSource:
@@ -27,6 +30,7 @@ class JsonLinesSource:
     def __init__(self, text: TextFile) -> None:
         self._text = text
         self.name = text.name
+        self.path = text.path
         self.how = f"JSONL, {text.encoding}"
         if text.first_line.lstrip().startswith("["):
             raise InputError(f"{self.name}: begins with a JSON array; expected one object a line")
@@ -36,7 +40,7 @@ class JsonLinesSource:
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:
         """Read from the start; see `Source.chunks`."""
-        return (Chunk(rows) for rows in batched(self._rows(), n_rows))
+        return chunked(self._rows(), n_rows)
 
     def schema(self) -> Any:
         """Infer the types from all lines: number, truth value or text; lists and objects become JSON text."""
@@ -59,8 +63,10 @@ class JsonLinesSource:
             n_rows += 1
             n_bad += bool(row.error)
             first_error = first_error or row.error
-            if len(scan.kinds) > _MAX_COLUMNS:
-                raise InputError(f"{self.name}: more than {_MAX_COLUMNS:,} different keys; expected columns")
+            if len(scan.kinds) > MAX_COLUMNS:
+                raise InputError(
+                    f"{self.name}: has more than {MAX_COLUMNS:,} different keys; expected a few, the same in each line"
+                )
         if n_rows == n_bad:
             raise InputError(f"{self.name}: no line is a JSON object; the first problem: {first_error}")
         return n_rows, scan
@@ -68,6 +74,9 @@ class JsonLinesSource:
 
 def _row(line: str, number: int) -> Row:
     place = f"line {number}"
+    if _is_deeper(line, _MAX_DEPTH):
+        error = f"{place} is nested deeper than {_MAX_DEPTH} levels"
+        return Row(place, {RAW_COLUMN: line.rstrip("\r\n")}, error)
     try:
         values = json.loads(line, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as exc:
@@ -76,6 +85,18 @@ def _row(line: str, number: int) -> Row:
         error = f"{place} holds {type(values).__name__}, expected an object"
         return Row(place, {RAW_COLUMN: line.rstrip("\r\n")}, error)
     return Row(place, values)
+
+
+def _is_deeper(line: str, depth: int) -> bool:
+    """Tell whether brackets may stand deeper than that; those in strings do not count."""
+    if line.count("[") + line.count("{") <= depth:
+        return False
+    level = 0
+    for bracket in _BRACKET.finditer(_STRING.sub("", line)):
+        level += 1 if bracket[0] in "[{" else -1
+        if level > depth:
+            return True
+    return False
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gapnlp.archive.cells import escape_surrogates, to_text
-from gapnlp.archive.chunk import Chunk, Layout, Row
+from gapnlp.archive.chunk import MAX_CHUNK_SIZE, Chunk, Layout, Row
 from gapnlp.archive.columns import GAP_COLUMNS, PROBA_COLUMNS, check_columns
 from gapnlp.errors import InputError
 
@@ -25,20 +25,20 @@ class ParquetSource:
     """
 
     def __init__(self, path: Path, *, name: str) -> None:
-        import pyarrow.parquet as pq
-
         self.name = name
+        self.path = path
         self.how = "Parquet"
-        with self._explained():
-            self._file = pq.ParquetFile(path)
-        self.columns = check_columns(self._file.schema_arrow.names, source=name)
-        self.n_rows = int(self._file.metadata.num_rows)
+        with self._open() as file:
+            self._schema = file.schema_arrow
+            self.n_rows = int(file.metadata.num_rows)
+            self._row_size = _row_size(file.metadata)
+        self.columns = check_columns(self._schema.names, source=name)
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:
         """Read from the start; see `Source.chunks`."""
         at = 1
-        with self._explained():
-            for batch in self._file.iter_batches(batch_size=n_rows):
+        with self._open() as file:
+            for batch in file.iter_batches(batch_size=max(1, min(n_rows, MAX_CHUNK_SIZE // self._row_size))):
                 yield Chunk(
                     [Row(f"row {at + i}", values) for i, values in enumerate(_python_rows(batch))],
                     table=batch,
@@ -47,11 +47,17 @@ class ParquetSource:
 
     def schema(self) -> Any:
         """Return the file's own types."""
-        return self._file.schema_arrow
+        return self._schema
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+        """Do nothing: the file is open only while it is read."""
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        import pyarrow.parquet as pq
+
+        with self._explained(), pq.ParquetFile(self.path, pre_buffer=False, memory_map=False) as file:
+            yield file
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -61,6 +67,12 @@ class ParquetSource:
             yield
         except (pa.ArrowException, ValueError, OSError) as exc:
             raise InputError(f"{self.name}: cannot be read as Parquet ({exc}); write it again, unencrypted") from exc
+
+
+def _row_size(metadata: Any) -> int:
+    """Return the bytes of an average row, unpacked, at least 1 per column."""
+    n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    return max(int(n_bytes) // max(int(metadata.num_rows), 1), int(metadata.num_columns), 1)
 
 
 def _python_rows(batch: Any) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gapnlp.archive.chunk import Source
+from gapnlp.archive.disk import explained_reading, explained_writing
 from gapnlp.archive.format import FileFormat, check_magic, format_of, stream_format
 from gapnlp.archive.textfile import TextFile
 from gapnlp.errors import InputError
@@ -38,24 +40,28 @@ def open_source(name: str, *, stream_kind: str | None = None) -> Iterator[Source
             source.close()
         return
     with tempfile.NamedTemporaryFile(prefix="gapnlp-stdin-") as aside:
-        shutil.copyfileobj(sys.stdin.buffer, aside)
-        aside.flush()
+        with explained_writing(f"{aside.name} (what comes from stdin, put aside)"):
+            shutil.copyfileobj(sys.stdin.buffer, aside)
+            aside.flush()
         yield _open_path(Path(aside.name), file_format=stream_format(stream_kind), name="stdin")
 
 
 def _check_file(path: Path, *, name: str) -> None:
-    if path.is_dir():
-        raise InputError(f"{name} is a folder; name the files in it, as in  {name.rstrip('/')}/*.csv")
-    if not path.exists():
-        raise InputError(f"{name}: no such file; check the path, or use - to read from stdin")
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{name}: no such file; check the path, or use - to read from stdin") from None
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{name}: cannot be read ({exc}); check its name and permissions") from exc
+    if stat.S_ISDIR(kind):
+        raise InputError(f"{name} is a folder; name the files in it, as in  '{name.rstrip('/')}/*.csv'")
+    if not stat.S_ISREG(kind):
+        raise InputError(f"{name} is a pipe or a device, which can be read once only; pipe it in with  < {name}  and -")
 
 
 def _open_path(path: Path, *, file_format: FileFormat, name: str) -> Source:
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as exc:
-        raise InputError(f"{name}: cannot be read ({exc.strerror}); check its permissions") from exc
+    with explained_reading(name), path.open("rb") as file:
+        head = file.read(16)
     if not head:
         raise InputError(f"{name}: the file is empty; expected at least one row")
     check_magic(head, file_format=file_format, name=name)
@@ -72,7 +78,7 @@ def _source(path: Path, *, file_format: FileFormat, name: str) -> Source:
         from gapnlp.archive.parquet import ParquetSource
 
         return ParquetSource(path, name=name)
-    text = TextFile(path, gz=file_format.gz, name=name)
+    text = TextFile(path, packing=file_format.packing, name=name)
     if file_format.kind == "jsonl":
         from gapnlp.archive.jsonlines import JsonLinesSource
 

@@ -10,13 +10,16 @@ from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from gapnlp.archive.cells import make_safe, to_text
-from gapnlp.archive.chunk import Chunk, Layout, Row, batched
+from gapnlp.archive.chunk import Chunk, Layout, Row, chunked
 from gapnlp.archive.columns import GAP_COLUMNS, check_columns, flatten_gap_values
 from gapnlp.archive.textfile import MAX_LINE, TextFile
 from gapnlp.errors import InputError
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_N_SNIFFED = 200  # records
+_N_SNIFFED = 200  # lines that the separator is told from,
+_SNIFFED = 2**22  # or as many as have so many characters,
+_LONG = 2**16  # without those that alone have so many
+_MAX_RECORD_LINES = 10_000  # a quote still open after so many lines was never meant as one
 
 
 class Record(NamedTuple):
@@ -38,6 +41,7 @@ class DelimitedSource:
         csv.field_size_limit(MAX_LINE)
         self._text = text
         self.name = text.name
+        self.path = text.path
         _check_not_json(text.first_line, name=self.name)
         self._separator = _find_separator(text, tab_first=kind == "tsv")
         self.how = f"{kind.upper()}, {text.encoding}, separated by {_SEPARATORS[self._separator]}"
@@ -46,7 +50,7 @@ class DelimitedSource:
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:
         """Read from the start; see `Source.chunks`."""
-        return (Chunk(rows) for rows in batched(self._rows(), n_rows))
+        return chunked(self._rows(), n_rows)
 
     def schema(self) -> Any:
         """Call every column text: `007` stays `007`."""
@@ -86,7 +90,7 @@ def read_records(lines: Iterator[str], *, separator: str) -> Iterator[Record]:
     taken: list[str] = []  # lines of the record being read
 
     def feed() -> Iterator[str]:
-        while line := again.popleft() if again else next(lines, ""):
+        while len(taken) < _MAX_RECORD_LINES and (line := again.popleft() if again else next(lines, "")):
             taken.append(line)
             yield line
 
@@ -120,13 +124,26 @@ def _read_alone(line: str, *, at: int, separator: str, unclosed: bool, width: in
 
 def _find_separator(text: TextFile, *, tab_first: bool) -> str:
     """Choose the separator that gives most records as many cells as the header has."""
-    lines = list(islice(text.lines(), _N_SNIFFED))
+    lines = _first_lines(text)
     separators = sorted(_SEPARATORS, key=lambda separator: tab_first and separator != "\t")
     scores = {separator: _score(lines, separator) for separator in separators}
     several = {separator: score for separator, score in scores.items() if score[1] > 1 and score[0] > 0}
     if several:
         return max(several, key=lambda separator: several[separator])
     return max(scores, key=lambda separator: scores[separator][0])  # one column: none that cuts its rows
+
+
+def _first_lines(text: TextFile) -> list[str]:
+    """Return the header and the lines after it, but for those so long that they would fill the memory."""
+    lines: list[str] = []
+    n_left = _SNIFFED
+    for line in islice(text.lines(), _N_SNIFFED):
+        n_left -= len(line)
+        if not lines or len(line) <= _LONG:
+            lines.append(line)
+        if n_left < 0:
+            break
+    return lines
 
 
 def _score(lines: list[str], separator: str) -> tuple[float, int]:

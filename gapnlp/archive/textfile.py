@@ -1,19 +1,19 @@
-"""A text file whose encoding is found, plain or gzipped, read line by line."""
+"""A text file whose encoding is found, plain or packed, read line by line."""
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
+from gapnlp.archive.compression import Packing, open_packed
 from gapnlp.errors import InputError
 
 MAX_LINE = 16 * 2**20  # characters; a longer line is no table, and must not fill the memory
+_MAX_LINE_BYTES = 4 * MAX_LINE  # a character has four at the most
 _BLOCK = 2**20
 _SAMPLE = 2**16
 _BOMS = (
@@ -36,10 +36,10 @@ class TextFile:
         InputError: The file is empty, is no text, or its compressed data are damaged.
     """
 
-    def __init__(self, path: Path, *, gz: bool, name: str) -> None:
-        self._path = path
-        self._gz = gz
+    def __init__(self, path: Path, *, packing: Packing, name: str) -> None:
+        self.path = path
         self.name = name
+        self._packing = packing
         self.encoding = self._find_encoding()
         self.first_line = next((line for line in self.lines() if line.strip()), "")
         if not self.first_line:
@@ -65,15 +65,20 @@ class TextFile:
                     )
                 yield line
 
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        try:
-            with gzip.open(self._path) if self._gz else self._path.open("rb") as raw:
-                yield cast("IO[bytes]", raw)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-            raise InputError(
-                f"{self.name}: its gzip data are damaged or cut short ({exc}); get the file again"
-            ) from exc
+    def _open(self) -> AbstractContextManager[IO[bytes]]:
+        return open_packed(self.path, packing=self._packing, name=self.name)
+
+    def _blocks(self, raw: IO[bytes]) -> Iterator[bytes]:
+        """Read to the end, unless there is a line that no table has: a file packed well may be endless."""
+        n_since = 0
+        while block := raw.read(_BLOCK):
+            end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+            n_since = n_since + len(block) if end < 0 else len(block) - end
+            if n_since > _MAX_LINE_BYTES:
+                raise InputError(
+                    f"{self.name}: has a line longer than {MAX_LINE:,} characters; expected a table with one row a line"
+                )
+            yield block
 
     def _find_encoding(self) -> str:
         with self._open() as raw:
@@ -85,7 +90,7 @@ class TextFile:
             return bare
         _check_text(head, name=self.name)
         with self._open() as raw:
-            return "utf-8" if _is_utf8(raw) else self._legacy_encoding()
+            return "utf-8" if _is_utf8(self._blocks(raw)) else self._legacy_encoding()
 
     def _legacy_encoding(self) -> str:
         """Tell a damaged UTF-8 file from one in an older encoding, by all of its bytes."""
@@ -93,7 +98,7 @@ class TextFile:
         n_bad = n_good = 0
         sample = bytearray()
         with self._open() as raw:
-            while block := raw.read(_BLOCK):
+            for block in self._blocks(raw):
                 text = decoder.decode(block)
                 bad = text.count("�")
                 n_bad += bad
@@ -118,10 +123,10 @@ def _check_text(head: bytes, *, name: str) -> None:
         raise InputError(f"{name}: its content is no text; expected CSV, TSV or JSONL")
 
 
-def _is_utf8(raw: IO[bytes]) -> bool:
+def _is_utf8(blocks: Iterator[bytes]) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        while block := raw.read(_BLOCK):
+        for block in blocks:
             decoder.decode(block)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:

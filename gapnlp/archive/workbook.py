@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+import shutil
 import warnings
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gapnlp.archive.cells import escape_surrogates, make_safe, to_text
-from gapnlp.archive.chunk import Chunk, Layout, Row, batched
+from gapnlp.archive.chunk import Chunk, Layout, Row, chunked
 from gapnlp.archive.columns import GAP_COLUMNS, check_columns, flatten_gap_values
 from gapnlp.archive.kinds import KindScan
 from gapnlp.errors import InputError
@@ -26,6 +27,8 @@ MAX_RATIO = 200
 _RATIO_FROM = 64 * 2**20  # bytes; a small file may be as repetitive as it likes
 MAX_CELL = 32_767  # characters
 MAX_SHEET_ROWS = 1_048_575  # below the header
+_ROWS_A_STEP = 64
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 # What openpyxl, zipfile and the XML parser raise at damaged or locked files.
@@ -46,9 +49,9 @@ class WorkbookSource:
 
     def __init__(self, path: Path, *, name: str) -> None:
         self.name = name
-        self._path = path
+        self.path = path
         check_inflated_size(path, name=name)
-        header = next(self._cells(), None)
+        _, header = next(self._cells(), (0, []))
         while header and header[-1] is None:  # formatted cells beyond the table
             header.pop()
         if not header:
@@ -64,7 +67,7 @@ class WorkbookSource:
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:
         """Read from the start; see `Source.chunks`."""
-        return (Chunk(rows) for rows in batched(self._rows(), n_rows))
+        return chunked(self._rows(), n_rows)
 
     def schema(self) -> Any:
         """Infer the types from all rows: number, truth value, date or text."""
@@ -73,7 +76,8 @@ class WorkbookSource:
     def close(self) -> None:
         """Do nothing: the file is open only while it is read."""
 
-    def _cells(self) -> Iterator[list[Any]]:
+    def _cells(self) -> Iterator[tuple[int, list[Any]]]:
+        """Read the rows that are not blank, each with its number."""
         try:
             with closing(self._load()) as book:
                 if not book.worksheets:
@@ -81,8 +85,11 @@ class WorkbookSource:
                 sheet = book.worksheets[0]
                 sheet.reset_dimensions()  # what the file says of its size may be wrong
                 self._sheet, self._n_sheets = sheet.title, len(book.worksheets)
-                for row in _quietly(sheet.iter_rows(values_only=True)):
-                    yield [_unescape(cell) for cell in row]
+                for number, row in enumerate(_quietly(sheet.iter_rows(values_only=True)), start=1):
+                    if number > MAX_SHEET_ROWS + 1:
+                        raise InputError(f"{self.name}: has a row beyond the {MAX_SHEET_ROWS + 1:,} that a sheet holds")
+                    if any(cell is not None for cell in row):
+                        yield number, [_unescape(cell) for cell in row]
         except _BROKEN as exc:
             raise InputError(
                 f"{self.name}: cannot be read as an XLSX workbook ({exc}); open it in a spreadsheet program "
@@ -94,12 +101,10 @@ class WorkbookSource:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # styles and extensions that no reader of values needs
-            return load_workbook(self._path, read_only=True, data_only=True)
+            return load_workbook(self.path, read_only=True, data_only=True)
 
     def _rows(self) -> Iterator[Row]:
-        for number, cells in enumerate(islice(self._cells(), 1, None), start=2):
-            if any(cell is not None for cell in cells):
-                yield self._row(cells, number)
+        return (self._row(cells, number) for number, cells in islice(self._cells(), 1, None))
 
     def _row(self, cells: list[Any], number: int) -> Row:
         width = len(self.columns)
@@ -118,10 +123,10 @@ def _quietly(rows: Iterator[Any]) -> Iterator[Any]:
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            row = next(rows, None)
-        if row is None:
+            batch = list(islice(rows, _ROWS_A_STEP))
+        if not batch:
             return
-        yield row
+        yield from batch
 
 
 def check_inflated_size(path: Path, *, name: str) -> None:
@@ -146,6 +151,26 @@ def check_inflated_size(path: Path, *, name: str) -> None:
             f"{name}: would inflate from {packed:,} to {inflated:,} bytes, more than a workbook needs "
             f"(at most {MAX_INFLATED:,} bytes, and {MAX_RATIO} times its size); save it as CSV if it is sound"
         )
+
+
+class _TimelessZip(zipfile.ZipFile):
+    """A zip file that says nothing of when it was written, so that the same rows give the same bytes."""
+
+    def writestr(self, zinfo_or_arcname: Any, data: Any, *args: Any, **kwargs: Any) -> None:
+        """Add an entry from memory."""
+        super().writestr(self._entry(zinfo_or_arcname), data, *args, **kwargs)
+
+    def write(self, filename: Any, arcname: Any = None, *_args: Any, **_kwargs: Any) -> None:
+        """Add an entry from a file."""
+        entry = self._entry(arcname)
+        entry.file_size = Path(filename).stat().st_size  # beyond 2 GiB the entry needs a larger header
+        with Path(filename).open("rb") as source, self.open(entry, "w") as target:
+            shutil.copyfileobj(source, target, 2**20)
+
+    def _entry(self, name: str) -> zipfile.ZipInfo:
+        entry = zipfile.ZipInfo(name, _NO_TIME)
+        entry.compress_type = self.compression
+        return entry
 
 
 class WorkbookWriter:
@@ -176,7 +201,10 @@ class WorkbookWriter:
 
     def finish(self) -> list[str]:
         """Zip the sheet up; tell how many cells had to be cut."""
-        self._book.save(self._file)
+        from openpyxl.writer.excel import ExcelWriter
+
+        self._book.properties.created = self._book.properties.modified = datetime.datetime(*_NO_TIME)  # noqa: DTZ001
+        ExcelWriter(self._book, _TimelessZip(self._file, "w", zipfile.ZIP_DEFLATED)).save()
         if not self._n_cut:
             return []
         held = f"{MAX_CELL:,} characters that an XLSX cell can hold"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +17,20 @@ from gapnlp.cli.console import EXIT_INTERRUPTED, err_console, print_json
 
 if TYPE_CHECKING:
     from gapnlp.archive import ArchiveJob, JobOptions, Summary
-    from gapnlp.archive.job import Classifier
+    from gapnlp.archive.scoring import Classifier
 
 EXIT_SOME_FAILED = 1
+_N_INPUTS_SHOWN = 10
 CAPTION = "counted labels, not a prevalence estimate"
 
 
 def classify(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="CSV, TSV, XLSX, JSONL or Parquet; text formats also .gz; - is stdin."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="CSV, TSV, XLSX, JSONL or Parquet, text formats also .gz or .zst; patterns as '*.csv'; - is stdin.",
+        ),
     ],
     output: Annotated[
         str,
@@ -51,10 +59,13 @@ def classify(
         bool,
         typer.Option("--raw", help="Write texts exactly, even those a spreadsheet would run as formulas."),
     ] = False,
-    threads: Annotated[
+    workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Threads the model may use.", show_default="all cores"),
+        typer.Option(min=1, metavar="N", help="How many batches run at once.", show_default="one per core"),
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin again, where an earlier run of the job has not finished.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT where it is there already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
@@ -62,7 +73,8 @@ def classify(
     """Label every row of an archive with its gaps.
 
     The input's columns stay as they are, and the columns gap_primary, gap_labels and so on follow them.
-    Exit status: 0 done, 1 some rows have no label (gap_error says why), 2 nothing was done.
+    A run that was stopped, by Ctrl-C or by a crash, goes on when the same command is given again.
+    Exit status: 0 done, 1 some rows have no label (gap_error says why), 2 no output was written, 130 interrupted.
 
     Example:
       gapnlp classify comments.csv -o labelled.csv --text-column comment
@@ -78,8 +90,9 @@ def classify(
         mask=mask,
         raw=raw,
         force=force,
+        restart=restart,
     )
-    summary = run_classify(options, lambda: _load(model, n_threads=threads), quiet=quiet, as_json=as_json)
+    summary = run_classify(options, lambda: _load(model, n_threads=workers), quiet=quiet, as_json=as_json)
     if summary.n_failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -100,17 +113,20 @@ def run_classify(
         typer.Exit: With 130 when interrupted.
     """
     from gapnlp.archive import open_job
-    from gapnlp.errors import InputError
+    from gapnlp.errors import GapnlpError, InputError
 
     if as_json and options.output == "-":
         raise InputError("--json and -o - would both write to stdout; give -o a file, or leave --json out")
-    try:
-        with open_job(options) as job:
-            summary = _run(job, load, quiet=quiet)
-    except KeyboardInterrupt as exc:
-        left = "the rows on stdout are not all" if options.output == "-" else f"nothing was written to {options.output}"
-        typer.echo(f"Interrupted: {left}.", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from exc
+    with _gentle_stop() as asked, open_job(options) as job:
+        try:
+            summary = _run(job, load, asked=asked, quiet=quiet)
+        except KeyboardInterrupt as exc:
+            left = "the rows on stdout are not all" if options.output == "-" else f"{options.output} is not written yet"
+            typer.echo(f"Interrupted: {left}{_kept(job)}", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from exc
+        except GapnlpError as exc:
+            exc.args = (f"{exc}{_kept(job)}",)
+            raise
     if not quiet:
         _report(summary)
     if as_json:
@@ -124,31 +140,90 @@ def _load(model: Path | None, *, n_threads: int | None) -> Classifier:
     return GapClassifier.load(model, n_threads=n_threads)
 
 
-def _run(job: ArchiveJob, load: Callable[[], Classifier], *, quiet: bool) -> Summary:
+def _kept(job: ArchiveJob) -> str:
+    """Say how to go on, if there is something to go on from."""
+    n_rows = job.n_kept
+    return f"; {n_rows:,} of {job.n_rows:,} rows are done and kept: the same command goes on from there" * bool(n_rows)
+
+
+def _run(job: ArchiveJob, load: Callable[[], Classifier], *, asked: _Asked, quiet: bool) -> Summary:
+    from gapnlp.archive import Watch
+
     if not quiet:
-        for line in job.inputs:
-            typer.echo(line, err=True)
+        _announce(job)
     classifier = load()
-    with _progress(job.n_rows, quiet=quiet) as on_rows:
-        return job.run(classifier, on_rows=on_rows)
+    with _progress(job.n_rows, asked=asked, quiet=quiet) as (on_rows, on_kept):
+        asked.gently = True
+        return job.run(classifier, watch=Watch(on_rows=on_rows, on_kept=on_kept, stop=lambda: asked.n_times > 0))
+
+
+def _announce(job: ArchiveJob) -> None:
+    for line in job.inputs[:_N_INPUTS_SHOWN]:
+        typer.echo(line, err=True)
+    if len(job.inputs) > _N_INPUTS_SHOWN:
+        typer.echo(f"and {len(job.inputs) - _N_INPUTS_SHOWN:,} more inputs", err=True)
+    if job.n_kept >= job.n_rows > 0:
+        typer.echo("all rows are done; trying those again that the model failed on", err=True)
+    elif job.n_kept:
+        typer.echo(f"resuming at row {job.n_kept:,} of {job.n_rows:,}", err=True)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """How often the user asked to stop, and whether the job may first finish its chunk."""
+
+    n_times: int = 0
+    gently: bool = False
+    say: Callable[[str], object] = lambda message: os.write(2, f"{message}\n".encode())  # safe inside a handler
 
 
 @contextmanager
-def _progress(n_rows: int, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+def _gentle_stop() -> Iterator[_Asked]:
+    """Let Ctrl-C and SIGTERM stop the job at the end of a chunk, and at once the second time."""
+    asked = _Asked()
+
+    def handle(*_: object) -> None:
+        asked.n_times += 1
+        if asked.n_times > 1 or not asked.gently:
+            raise KeyboardInterrupt
+        asked.say("stopping after this chunk; Ctrl-C again: at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(
+    n_rows: int, *, asked: _Asked, quiet: bool
+) -> Iterator[tuple[Callable[[int], object], Callable[[int], object]]]:
     """Show rows, rows per second and the time left; on a terminal only."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = err_console()
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("rows", total=n_rows, rate="")
+    message = TextColumn("{task.description}")
+    is_shown = console.is_terminal and not quiet
+    with Progress(*columns, message, console=console, transient=True, disable=not is_shown) as bar:
+        task = bar.add_task("", total=n_rows, rate="")
 
         def on_rows(n_more: int) -> None:
             bar.advance(task, n_more)
             speed = bar.tasks[0].speed
             bar.update(task, rate=f"{speed:,.0f} rows/s" if speed else "")
 
-        yield on_rows
+        def on_kept(n_more: int) -> None:
+            bar.reset(task, completed=int(bar.tasks[0].completed) + n_more)  # they say nothing of the speed
+
+        if is_shown:
+            asked.say = lambda message: bar.update(task, description=message)
+        yield on_rows, on_kept
 
 
 def _report(summary: Summary) -> None:
@@ -169,7 +244,9 @@ def _report(summary: Summary) -> None:
         typer.echo(f"no label: {failure}", err=True)
     for note in summary.notes:
         typer.echo(f"note: {note}", err=True)
-    counts = f"{summary.n_rows:,} rows, {summary.n_failed:,} failed, {summary.n_truncated:,} truncated"
-    speed = f"{summary.rows_per_second:,.0f} rows/s"
-    typer.echo(f"{counts}, {summary.n_review:,} flagged for review; {speed}; model {summary.model}", err=True)
+    counts = f"{summary.n_rows:,} rows, {summary.n_failed:,} failed, {summary.n_duplicates:,} duplicates"
+    others = f"{summary.n_truncated:,} truncated, {summary.n_review:,} flagged for review"
+    kept = f" ({summary.n_kept:,} rows were done before)" * bool(summary.n_kept)
+    speed = f"{summary.rows_per_second:,.0f} rows/s{kept}"
+    typer.echo(f"{counts}, {others}; {speed}; model {summary.model}", err=True)
     typer.echo(f"output: {summary.output}", err=True)

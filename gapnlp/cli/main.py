@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gapnlp.cli.audit import app as audit
 from gapnlp.cli.classify import classify
 from gapnlp.cli.console import escape_unprintable, presented_errors
 from gapnlp.cli.explain import explain
@@ -152,6 +153,7 @@ def _root(
 app.command()(explain)
 app.command()(classify)
 app.command()(gaps)
+app.add_typer(audit, name="audit")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
-"""Engines run a model on token ids; every one of them answers to the same protocol."""
+"""Engines run a model on token ids; every one of them answers to the protocol in `base`."""
 
-from gapnlp.engines.base import Engine, EngineOutput
+from typing import Literal
 
-__all__ = ["Engine", "EngineOutput"]
+EngineName = Literal["openvino", "openvino-bf16", "openvino-f32", "onnx", "torch"]
+"""What `GapClassifier.load` can be asked for; `openvino` takes the faster precision of the machine."""

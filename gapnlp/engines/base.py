@@ -21,9 +21,17 @@ class EngineOutput(NamedTuple):
 
 
 class Engine(Protocol):
-    """Token ids in, logits out. A row's result must not depend on its neighbours or its padding."""
+    """Token ids in, logits out.
+
+    A row's result must not depend on the rows beside it; `run` may be called from several threads at once.
+
+    Attributes:
+        name: What it runs on and in which precision: part of what decides a score.
+        n_parallel: Batches that are worth running at once.
+    """
 
     name: str
+    n_parallel: int
 
     def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> EngineOutput:
         """Run one batch.

@@ -1,8 +1,11 @@
-"""Run sequences of any length through an engine: sorted by length, in batches of a bounded number of tokens."""
+"""Run sequences of any length through an engine, in batches of one width each and a bounded number of tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +13,47 @@ import numpy.typing as npt
 from gapnlp.engines.base import Engine, EngineOutput
 from gapnlp.taxonomy import LABELS
 
-TOKENS_PER_BATCH = 4096
-PAD_TO = 16  # few different shapes: engines keep plans and memory per shape
+TOKENS_PER_BATCH = 2048
+PAD_TO = 16  # few different widths: engines keep plans and memory per shape
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences that run together.
+
+    Attributes:
+        indices: Which they are.
+        width: Tokens that each is padded to.
+    """
+
+    indices: list[int]
+    width: int
+
+
+def plan_batches(lengths: Sequence[int], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> list[Batch]:
+    """Sort sequences into batches of few shapes, the narrowest first.
+
+    A sequence is padded to the next multiple of `PAD_TO` and runs among its like: its own length alone decides the
+    shape it is computed in, so its result cannot depend on what else there is to do. The number of rows is the most
+    that the limit allows or, for what is left over, a power of two, so that shapes stay few however long this goes on.
+
+    Args:
+        lengths: Tokens of each sequence, at least 1.
+        tokens_per_batch: The most tokens in a batch, padding included; a longer sequence goes alone.
+    """
+    by_width: defaultdict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(lengths):
+        by_width[-(-length // PAD_TO) * PAD_TO].append(index)
+    batches = []
+    for width, indices in sorted(by_width.items()):
+        most = max(1, tokens_per_batch // width)
+        start = 0
+        while start < len(indices):
+            left = len(indices) - start
+            n_rows = most if left >= most else 1 << (left.bit_length() - 1)
+            batches.append(Batch(indices[start : start + n_rows], width))
+            start += n_rows
+    return batches
 
 
 def run_sequences(
@@ -21,7 +63,7 @@ def run_sequences(
     pad_id: int,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Run every sequence once, shortest first.
+    """Run every sequence once, shortest first, as many batches at a time as the engine takes.
 
     Args:
         engine: What runs them.
@@ -32,26 +74,27 @@ def run_sequences(
     Yields:
         Index of the sequence, its logits of shape (5,) and its token logits of shape (n_tokens, 5).
     """
-    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
-    for batch in _batches(order, lengths=[len(sequence) for sequence in sequences], tokens_per_batch=tokens_per_batch):
-        output = _run_batch(engine, [sequences[index] for index in batch], pad_id=pad_id)
-        for row, index in enumerate(batch):
+    batches = plan_batches([len(sequence) for sequence in sequences], tokens_per_batch=tokens_per_batch)
+
+    def run(batch: Batch) -> EngineOutput:
+        return _run_batch(engine, [sequences[index] for index in batch.indices], width=batch.width, pad_id=pad_id)
+
+    for batch, output in zip(batches, _run_all(run, batches, n_parallel=engine.n_parallel), strict=True):
+        for row, index in enumerate(batch.indices):
             yield index, output.logits[row], output.token_logits[row, : len(sequences[index])]
 
 
-def _batches(order: Sequence[int], *, lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for index in order:  # lengths grow, so the newest one is the longest of its batch
-        if batch and (len(batch) + 1) * _padded(lengths[index]) > tokens_per_batch:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def _run_all(
+    run: Callable[[Batch], EngineOutput], batches: Sequence[Batch], *, n_parallel: int
+) -> Iterator[EngineOutput]:
+    if min(n_parallel, len(batches)) <= 1:
+        yield from map(run, batches)
+        return
+    with ThreadPoolExecutor(n_parallel) as pool:
+        yield from pool.map(run, batches)
 
 
-def _run_batch(engine: Engine, sequences: Sequence[Sequence[int]], *, pad_id: int) -> EngineOutput:
-    width = _padded(max(map(len, sequences)))
+def _run_batch(engine: Engine, sequences: Sequence[Sequence[int]], *, width: int, pad_id: int) -> EngineOutput:
     input_ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(sequences), width), dtype=np.int64)
     for row, sequence in enumerate(sequences):
@@ -63,7 +106,3 @@ def _run_batch(engine: Engine, sequences: Sequence[Sequence[int]], *, pad_id: in
             f"engine {engine.name} gave logits of shape {output.logits.shape}, expected {(len(sequences), len(LABELS))}"
         )
     return output
-
-
-def _padded(length: int) -> int:
-    return -(-length // PAD_TO) * PAD_TO

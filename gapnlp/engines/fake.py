@@ -13,6 +13,7 @@ class FakeEngine:
     """Score each token by its id alone and a text by its tokens' mean: batch-invariant by construction."""
 
     name = "fake"
+    n_parallel = 1
 
     def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> EngineOutput:
         """Run one batch; see `Engine.run` for shapes."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the default engine, without torch."""
+"""ONNX Runtime on the CPU, for machines that OpenVINO does not run on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.engines.base import EngineOutput
-from gapnlp.errors import ModelError
+from gapnlp.errors import MissingExtraError, ModelError
 from gapnlp.model_dir import GRAPH
 
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ class OnnxEngine:
     """Run `model.onnx` in float32."""
 
     name = "onnx"
+    n_parallel = 1  # ONNX Runtime spreads one batch over all cores
 
     def __init__(self, model: ModelDir, *, n_threads: int | None = None) -> None:
-        import onnxruntime as ort
-
+        try:
+            import onnxruntime as ort
+        except ImportError as exc:
+            raise MissingExtraError("onnxruntime", "onnx") from exc
         options = ort.SessionOptions()
         options.intra_op_num_threads = n_threads or 0
         options.log_severity_level = LOG_ERRORS_ONLY

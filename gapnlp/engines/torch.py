@@ -21,6 +21,7 @@ class TorchEngine:
     """Run the Hugging Face folder and the evidence head in float32."""
 
     name = "torch"
+    n_parallel = 1  # torch spreads one batch over all cores
 
     def __init__(self, model: ModelDir, *, device: str | None = None) -> None:
         try:

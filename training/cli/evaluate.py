@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gapnlp.engines import EngineName
 from gapnlp.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def evaluate(
     baseline_data: Annotated[
         list[Path] | None, typer.Option(help="Fit the baselines on these rows, for the same table.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    engine: Annotated[EngineName, typer.Option(help="What runs the model.")] = "openvino",
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     labels_column: Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")] = "labels",
     save: Annotated[bool, typer.Option("--save", help="Put the figures into the model's card.")] = False,

@@ -1,0 +1,1 @@
+"""Measurements of gapnlp, each a command that writes its tables to `benchmarks/results`."""

@@ -1,0 +1,181 @@
+"""Read mean scores as shares: levels and differences with intervals that carry the validation rows' chance too.
+
+A group's mean score a lies on a scale whose ends were measured on validation rows: m0, the mean of those without
+the gap, and m1, of those with it. Its share is (a - m0) / (m1 - m0). All groups are read on one scale, so an error
+in its ends moves all levels together and leaves differences nearly alone: (a - b) / (m1 - m0) holds no m0 at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from gapnlp.adjustment import adjust
+from gapnlp.gap_score import GapScore
+from gapnlp.intervals import Interval, fieller_interval, t_value
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """The scale that mean scores are read on, one entry per gap.
+
+    Attributes:
+        scores: The gaps' scores, n_gaps of them; the ends of the scale with their variances.
+    """
+
+    scores: tuple[GapScore, ...]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The gaps' ids."""
+        return tuple(score.label for score in self.scores)
+
+    @cached_property
+    def informed(self) -> BoolArray:
+        """Which gaps can be told from the rest; of the others any share is possible. *Shape:* (n_gaps,)."""
+        return np.array([score.informed for score in self.scores], dtype=np.bool_)
+
+    @cached_property
+    def length(self) -> FloatArray:
+        """What a share of 1 adds to a mean score, m1 - m0; 1 where that is not known. *Shape:* (n_gaps,)."""
+        return np.where(self.informed, self._column("m1") - self._column("m0"), 1.0)
+
+    @cached_property
+    def var_length(self) -> FloatArray:
+        """Variance of `length` as an estimate. *Shape:* (n_gaps,)."""
+        return np.asarray(self._column("var_m0") + self._column("var_m1"))
+
+    @cached_property
+    def third_moment(self) -> FloatArray:
+        """Third central moment of one text's score in the whole archive. *Shape:* (n_gaps,).
+
+        The score h is (f1 - f0) / f, with f1 and f0 the densities of texts with and without the gap and f the
+        archive's. So E(h³) = E1(h²) - E0(h²), and E(h) = 0.
+        """
+        with_gap = self._column("var_m1") * self._column("n_pos") + self._column("m1") ** 2
+        without = self._column("var_m0") * self._column("n_neg") + self._column("m0") ** 2
+        return np.asarray(with_gap - without)
+
+    def share(self, mean: npt.ArrayLike) -> FloatArray:
+        """Read mean scores as shares, clipped to 0-1. *Shapes:* (…, n_gaps) in and out."""
+        shares = (np.asarray(mean, dtype=np.float64) - self._column("m0")) / self.length
+        return np.where(self.informed, np.clip(shares, 0.0, 1.0), self._column("prior"))
+
+    def stretch(self, between: npt.ArrayLike) -> FloatArray:
+        """Read differences of mean scores as differences of shares, clipped to -1 to 1. *Shapes:* (…, n_gaps)."""
+        return np.where(self.informed, np.clip(np.asarray(between) / self.length, -1.0, 1.0), 0.0)
+
+    def score_variance(self, share: npt.ArrayLike) -> FloatArray:
+        """Give the variance of one text's score in a group with this share. *Shapes:* (…, n_gaps) in and out.
+
+        That of a mixture: t v1 + (1 - t) v0 + t (1 - t) (m1 - m0)², with v0 and v1 the variances on validation.
+        """
+        t = np.asarray(share, dtype=np.float64)
+        v0, v1 = (self._column(f"var_m{end}") * self._column(n) for end, n in ((0, "n_neg"), (1, "n_pos")))
+        return np.asarray(t * v1 + (1 - t) * v0 + t * (1 - t) * self.length**2)
+
+    def level(self, mean: FloatArray, n: npt.ArrayLike, *, confidence: float) -> Interval:
+        """Give an interval for each group's share, on nothing but its own texts: see `gapnlp.adjustment.adjust`.
+
+        It is for the share in the stream that the group's texts came from: a branch is judged, not its last post.
+
+        Args:
+            mean: Mean scores. *Shape:* (n_groups, n_gaps).
+            n: Texts in each group, at least 1. *Shape:* (n_groups,).
+            confidence: Between 0 and 1, both excluded.
+
+        Returns:
+            Ends within 0-1. *Shape:* (n_groups, n_gaps).
+        """
+        adjusted = adjust(self.scores, n, mean, confidence=confidence, stream=True)
+        return Interval(adjusted.low, adjusted.high)
+
+    def pooled_level(self, mean: npt.ArrayLike, var: npt.ArrayLike, *, confidence: float) -> Interval:
+        """Give an interval for shares whose mean scores come from a model, with the variance it states.
+
+        Fieller's (1954); the error of m0 enters both sides of the ratio.
+
+        Args:
+            mean: Mean scores. *Shape:* (n_groups, n_gaps).
+            var: Their variances, the scale's own error excluded. *Shape:* (n_groups, n_gaps).
+            confidence: Between 0 and 1, both excluded.
+
+        Returns:
+            Ends within 0-1. *Shape:* (n_groups, n_gaps).
+        """
+        share, var_m0 = self.share(mean), self._column("var_m0")
+        ends = fieller_interval(
+            share * self.length,
+            self.length,
+            var_numerator=np.asarray(var) + var_m0,
+            var_denominator=self.var_length,
+            covariance=var_m0,
+            confidence=confidence,
+            df=self._df(share),
+        )
+        return self._within(ends, 0.0)
+
+    def difference(
+        self, between: npt.ArrayLike, var: npt.ArrayLike, *, confidence: float, df: npt.ArrayLike = np.inf
+    ) -> Interval:
+        """Give an interval for the difference of two shares, from that of the mean scores.
+
+        Fieller's (1954), without a covariance: m0 cancels. The interval leaves out 0 exactly where the mean
+        scores differ by more than chance allows; an error of the scale only stretches it.
+
+        Args:
+            between: Differences of mean scores. *Shape:* (…, n_gaps).
+            var: Their variances. *Shape:* (…, n_gaps).
+            confidence: Between 0 and 1, both excluded.
+            df: Degrees of freedom of `var`.
+
+        Returns:
+            Ends within -1 to 1. *Shape:* (…, n_gaps).
+        """
+        ends = fieller_interval(
+            between,
+            self.length,
+            var_numerator=var,
+            var_denominator=self.var_length,
+            confidence=confidence,
+            df=df,
+        )
+        # Where the scale may have no length, any difference may be.
+        bounded = self.length**2 > t_value(confidence, df) ** 2 * self.var_length
+        return self._within(Interval(np.where(bounded, ends.low, -1.0), np.where(bounded, ends.high, 1.0)), -1.0)
+
+    def _within(self, ends: Interval, lowest: float) -> Interval:
+        return Interval(
+            np.where(self.informed, np.clip(ends.low, lowest, 1.0), lowest),
+            np.where(self.informed, np.clip(ends.high, lowest, 1.0), 1.0),
+        )
+
+    def _df(self, share: FloatArray) -> FloatArray:
+        """Count degrees of freedom (Satterthwaite 1946): few validation positives leave their variance unsure."""
+        of_neg, of_pos = (1 - share) ** 2 * self._column("var_m0"), share**2 * self._column("var_m1")
+        free_neg, free_pos = (np.maximum(self._column(n) - 1, 1) for n in ("n_neg", "n_pos"))
+        unsure = of_neg**2 / free_neg + of_pos**2 / free_pos
+        return np.where(unsure > 0, (of_neg + of_pos) ** 2 / np.where(unsure > 0, unsure, 1.0), np.inf)
+
+    def _column(self, name: str) -> FloatArray:
+        return np.array([getattr(score, name) for score in self.scores], dtype=np.float64)
+
+
+def p_value(z: npt.ArrayLike, df: float = np.inf) -> FloatArray:
+    """Give the two-sided p-value of a standardised difference, 0-1. *Shape:* kept.
+
+    Student's t is turned into a normal deviate by the formula of Wallace (1959, "Bounds on normal approximations
+    to Student's and the chi-square distributions"), good to about 4 % of the p-value from 5 degrees of freedom on.
+    """
+    t = np.abs(np.asarray(z, dtype=np.float64))
+    if np.isfinite(df):
+        t = (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
+    below = NormalDist().cdf
+    return np.array([2 * below(-value) for value in t.ravel()]).reshape(t.shape)

@@ -30,7 +30,7 @@ def loads(monkeypatch):
     """Let every load give a tiny classifier on the fake engine; the calls are recorded as (path, n_threads)."""
     calls = []
 
-    def load(path=None, *, n_threads=None):
+    def load(path=None, *, engine="openvino", n_threads=None):
         calls.append((path, n_threads))
         tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

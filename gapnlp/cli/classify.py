@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gapnlp.cli.console import EXIT_INTERRUPTED, err_console, print_json
+from gapnlp.cli.console import EXIT_INTERRUPTED, err_console
+from gapnlp.cli.summary import show_summary
+from gapnlp.engines import EngineName
 
 if TYPE_CHECKING:
     from gapnlp.archive import ArchiveJob, JobOptions, Summary
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 1
 _N_INPUTS_SHOWN = 10
-CAPTION = "counted labels, not a prevalence estimate"
 
 
 def classify(
@@ -63,6 +64,17 @@ def classify(
         int | None,
         typer.Option(min=1, metavar="N", help="How many batches run at once.", show_default="one per core"),
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="What runs the model; openvino-f32 gives the same scores on every machine.")
+    ] = "openvino",
+    engine_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|auto|ray://HOST:PORT",
+            help="Work on a Ray cluster; OUTPUT is then a folder or a URL of one.",
+            show_default="this process",
+        ),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin again, where an earlier run of the job has not finished.")
     ] = False,
@@ -81,6 +93,29 @@ def classify(
     """
     from gapnlp.archive import JobOptions
 
+    if engine_address is not None:
+        from gapnlp.cli.cluster import check_unused, run_on_cluster
+        from gapnlp.distributed import PartitionOptions
+
+        check_unused(raw=raw, force=force, format=stream_format)
+        cluster_options = PartitionOptions(
+            model=None if model is None else str(model),
+            engine=engine,
+            id_column=id_column,
+            mask=mask,
+            restart=restart,
+            n_workers=workers,
+        )
+        summary = run_on_cluster(
+            inputs,
+            output,
+            address=engine_address,
+            text_column=text_column,
+            options=cluster_options,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        raise typer.Exit(EXIT_SOME_FAILED if summary.n_failed else 0)
     options = JobOptions(
         inputs=tuple(inputs),
         output=output,
@@ -92,7 +127,13 @@ def classify(
         force=force,
         restart=restart,
     )
-    summary = run_classify(options, lambda: _load(model, n_threads=workers), quiet=quiet, as_json=as_json)
+
+    def load() -> Classifier:
+        from gapnlp.classifier import GapClassifier
+
+        return GapClassifier.load(model, engine=engine, n_threads=workers)
+
+    summary = run_classify(options, load, quiet=quiet, as_json=as_json)
     if summary.n_failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -127,17 +168,8 @@ def run_classify(
         except GapnlpError as exc:
             exc.args = (f"{exc}{_kept(job)}",)
             raise
-    if not quiet:
-        _report(summary)
-    if as_json:
-        print_json(summary.as_dict())
+    show_summary(summary, quiet=quiet, as_json=as_json)
     return summary
-
-
-def _load(model: Path | None, *, n_threads: int | None) -> Classifier:
-    from gapnlp.classifier import GapClassifier
-
-    return GapClassifier.load(model, n_threads=n_threads)
 
 
 def _kept(job: ArchiveJob) -> str:
@@ -224,29 +256,3 @@ def _progress(
         if is_shown:
             asked.say = lambda message: bar.update(task, description=message)
         yield on_rows, on_kept
-
-
-def _report(summary: Summary) -> None:
-    """Print the counts and the table of gaps on stderr."""
-    from rich import box
-    from rich.table import Table
-
-    console = err_console()
-    n_read = summary.n_rows - summary.n_failed
-    left_out = f" (of the {n_read:,} rows that could be read)" if summary.n_failed else ""
-    table = Table("gap", box=box.SIMPLE_HEAD, caption=CAPTION + left_out)
-    table.add_column("counted", justify="right")
-    table.add_column("share of rows", justify="right")
-    for label, n_counted in summary.counted.items():
-        table.add_row(label, f"{n_counted:,}", f"{n_counted / n_read:.1%}" if n_read else "-")
-    console.print(table)
-    for failure in summary.failures:
-        typer.echo(f"no label: {failure}", err=True)
-    for note in summary.notes:
-        typer.echo(f"note: {note}", err=True)
-    counts = f"{summary.n_rows:,} rows, {summary.n_failed:,} failed, {summary.n_duplicates:,} duplicates"
-    others = f"{summary.n_truncated:,} truncated, {summary.n_review:,} flagged for review"
-    kept = f" ({summary.n_kept:,} rows were done before)" * bool(summary.n_kept)
-    speed = f"{summary.rows_per_second:,.0f} rows/s{kept}"
-    typer.echo(f"{counts}, {others}; {speed}; model {summary.model}", err=True)
-    typer.echo(f"output: {summary.output}", err=True)

@@ -12,6 +12,8 @@ CORPUS := data/train.jsonl data/train-more.jsonl
 PUBLIC ?=
 # Texts without labels that the teacher may speak on (files with a text column).
 UNLABELLED ?=
+# Texts to time with (JSON Lines with a column text); without them `make bench` makes some up.
+TEXTS ?=
 # bf16 pays on CPUs with AMX, auto everywhere else.
 PRECISION ?= auto
 TRAIN = $(GAPNLP) train --validation data/validation.jsonl --set optim.precision=$(PRECISION)
@@ -27,15 +29,15 @@ endif
 .PHONY: help demo check model evaluate bench clean
 
 help:
-	@echo "make demo      set up and label the sample archive"
+	@echo "make demo      set up, label the sample archive, report on it"
 	@echo "make check     set up and run what CI runs: ruff, mypy, import-linter, pytest"
 	@echo "make model     train the shipped model again into runs/   (PUBLIC=files UNLABELLED=files)"
 	@echo "make evaluate  measure the shipped model                  (PUBLIC=files)"
-	@echo "make bench     the same, next to the baselines            (PUBLIC=files)"
+	@echo "make bench     the same, next to the baselines, and every benchmark  (PUBLIC=files TEXTS=file)"
 
 $(VENV)/core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[report]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
@@ -49,6 +51,7 @@ $(VENV)/encoders: $(VENV)/dev
 demo: $(VENV)/core
 	mkdir -p out
 	$(GAPNLP) classify $(SAMPLE) -o out/sample-labelled.csv --force
+	$(GAPNLP) report out/sample-labelled.csv -o out/sample-report.html --by branch --over date:month --force
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -72,6 +75,10 @@ bench: $(VENV)/encoders $(JOINED)
 	test -d runs/plain-fine-tune || $(TRAIN) $(ROWS) $(CALIBRATE) -o runs/plain-fine-tune
 	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --against runs/plain-fine-tune \
 	  $(ROWS:%=--baseline-data %) --save
+	$(BIN)/python -m benchmarks.throughput $(TEXTS:%=--texts %)
+	$(BIN)/python -m benchmarks.prevalence
+	$(BIN)/python -m benchmarks.audit
+	$(BIN)/python -m benchmarks.trend
 
 clean:
 	rm -rf $(VENV) out runs build dist

@@ -3,7 +3,8 @@
     python -m benchmarks.throughput [--texts FILE.jsonl.gz] [--n-texts 10000] [--rounds 1]
 
 Each contender has a process of its own, so that its peak memory is its own, and they take turns. Loading and a
-warm-up are not timed; tokenising, scoring and deciding are. Writes `results/throughput.json` and `throughput.md`.
+warm-up are not timed; tokenising, scoring and deciding are. Texts are cut to one window of the model beforehand: what
+is longer, the others would drop and this project read. Writes `results/throughput.json` and `throughput.md`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from gapnlp.model_dir import find_model
 
 RESULTS = Path(__file__).parent / "results"
 N_WARM = 256
+WINDOW = 256  # tokens that the shipped model reads at once
 
 
 def main() -> None:
@@ -40,6 +42,7 @@ def main() -> None:
         _run_contender(options)
         return
     texts = read_texts(options.texts, n_texts=options.n_texts) if options.texts else make_texts(options.n_texts)
+    texts = _cut(texts)
     with TemporaryDirectory() as scratch:
         given = Path(scratch) / "texts.json"
         given.write_text(json.dumps(texts), encoding="utf-8")
@@ -122,7 +125,7 @@ def _figures(runs: dict[str, list[dict[str, Any]]], *, texts: list[str], scratch
     peaks = {kind: matmul_peak(kind, n_threads=n_threads) for kind in ("f32", "bf16", "int8")}  # type: ignore[arg-type]
     ours = rows[OURS]["rows_per_second"] * work / len(texts)
     return {
-        "command": "python -m benchmarks.throughput " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.throughput " + " ".join(_arguments()),
         "machine": {"cores": n_threads, "processor": _processor(), "python": platform.python_version()},
         "contenders": rows,
         "operations_per_text": work / len(texts),
@@ -132,17 +135,35 @@ def _figures(runs: dict[str, list[dict[str, Any]]], *, texts: list[str], scratch
     }
 
 
-def _operations(texts: list[str]) -> float:
-    """Count the multiplications and sums of all matrix products that the texts need, padding left out."""
+def _cut(texts: list[str]) -> list[str]:
+    """Cut texts to what every contender reads: 256 tokens with the special ones."""
+    encodings = _tokenizer().encode_batch(texts, add_special_tokens=False)
+    ends = [encoding.offsets[: WINDOW - 2][-1][1] if encoding.offsets else 0 for encoding in encodings]
+    return [text[:end] for text, end in zip(texts, ends, strict=True) if end]
+
+
+def _tokenizer() -> Any:
     from tokenizers import Tokenizer
 
+    tokenizer = Tokenizer.from_file(str(find_model() / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _operations(texts: list[str]) -> float:
+    """Count the multiplications and sums of all matrix products that the texts need, padding left out."""
     folder = find_model()
     shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     hidden, inner, n_layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
-    lengths = np.array([len(e.ids) for e in Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)])
-    lengths = np.minimum(lengths, 256)
+    lengths = np.array([len(encoding.ids) for encoding in _tokenizer().encode_batch(texts)])
     per_token = 4 * hidden * hidden + 2 * hidden * inner
     return float(2 * n_layers * (lengths.sum() * per_token + 2 * hidden * np.square(lengths).sum()))
+
+
+def _arguments() -> list[str]:
+    """Return the arguments that decide the figures; of a file, its name."""
+    return [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
 
 
 def _processor() -> str:

@@ -112,10 +112,15 @@ def test_few_positives_keep_q_away_from_1_and_few_negatives_from_0():
     high, low = np.full(50, 40.0), np.full(50, -0.9)
     few = fit_gap_rows(validation_of(*rows_of(200, share=0.05)))[0]  # ten positives
     many = fit_gap_rows(validation_of(*rows_of(200, share=0.95)))[0]
-    assert fit_gap_score(few, high).q == pytest.approx(0.5)
+    assert fit_gap_score(few, high).q == pytest.approx(10 / 70)
     assert fit_gap_score(many, high).q == pytest.approx(190 / 205)
-    assert fit_gap_score(many, low).q == pytest.approx(0.5)
+    assert fit_gap_score(many, low).q == pytest.approx(60 / 70)
     assert fit_gap_score(few, low).q == pytest.approx(15 / 205)
+
+
+def test_few_rows_on_both_sides_leave_one_q():
+    neither = fit_gap_rows(validation_of(*rows_of(20, share=0.5)))[0]
+    assert {fit_gap_score(neither, np.full(9, g)).q for g in (-0.9, 40.0)} == {0.5}
 
 
 def test_rows_without_an_error_do_not_make_a_classifier_without_errors():

@@ -20,6 +20,7 @@ from gapnlp.cli.classify import classify
 from gapnlp.cli.console import escape_unprintable, presented_errors
 from gapnlp.cli.explain import explain
 from gapnlp.cli.gaps import gaps
+from gapnlp.cli.report import report
 from gapnlp.errors import GapnlpError
 
 GROUP = "gapnlp.commands"
@@ -154,6 +155,7 @@ app.command()(explain)
 app.command()(classify)
 app.command()(gaps)
 app.add_typer(audit, name="audit")
+app.command()(report)
 
 
 def main() -> None:

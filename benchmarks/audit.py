@@ -381,7 +381,7 @@ def read_scores(path: Path | None) -> tuple[FloatArray, BoolArray]:
             return arrays["proba"].astype(np.float64), arrays["labels"].astype(np.bool_)
     from gapnlp.model_dir import load_model_dir
 
-    validation = load_model_dir(None).validation
+    validation = load_model_dir(None).load_validation()
     return validation.proba, validation.labels
 
 

@@ -49,7 +49,7 @@ def test_the_extension_tells_the_format_unless_one_is_asked_for(labelled, tmp_pa
     refused = run(labelled, "-o", tmp_path / "r.pdf")
     assert refused.exit_code == 2
     assert "expected a name that ends in .html" in refused.stderr
-    assert "expected one of html, json" in run(labelled, "-o", tmp_path / "r.md", "--format", "pdf").stderr
+    assert "expected one of html, print, json" in run(labelled, "-o", tmp_path / "r.md", "--format", "pdf").stderr
 
 
 def test_a_report_goes_to_stdout(labelled):
@@ -57,7 +57,7 @@ def test_a_report_goes_to_stdout(labelled):
     assert done.exit_code == 0, done.stderr
     assert done.stdout.lstrip("\ufeff").startswith("part,group,gap,texts,counted,prevalence")
     assert done.stderr == ""
-    assert "--format html|json|csv|xlsx|md" in run(labelled, "-o", "-").stderr
+    assert "--format html|print|json|csv|xlsx|md" in run(labelled, "-o", "-").stderr
 
 
 def test_labelled_rows_come_from_stdin(labelled):

@@ -156,3 +156,11 @@ def test_the_extension_tells_the_format(name, kind):
 def test_an_unknown_extension(content):
     with pytest.raises(InputError, match=r"report.pdf: expected a name that ends in .html"):
         kind_of("report.pdf")
+
+
+def test_the_page_to_print_is_unfolded(content):
+    pytest.importorskip("vl_convert")
+    folded, opened = (render(content, kind=kind).decode() for kind in ("html", "print"))
+    assert folded.count("<details") == opened.count("<details") > 0
+    assert opened.count("<details open") == opened.count("<details")
+    assert folded.count("<details open") < folded.count("<details")

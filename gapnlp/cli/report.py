@@ -51,7 +51,12 @@ def report(
     title: Annotated[str, typer.Option(help="Of the report.", show_default="the usual one")] = "",
     kind: Annotated[
         str | None,
-        typer.Option("--format", metavar="html|json|csv|xlsx|md", help="The format.", show_default="by the extension"),
+        typer.Option(
+            "--format",
+            metavar="html|print|json|csv|xlsx|md",
+            help="The format; print is the page with everything unfolded, to print or to make a PDF of.",
+            show_default="by the extension",
+        ),
     ] = None,
     text_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The column with the text.", show_default="told by its name")

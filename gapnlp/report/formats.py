@@ -20,7 +20,7 @@ from gapnlp.report.tables import Row, tables
 from gapnlp.report.words import is_known, share, span
 from gapnlp.taxonomy import NONE
 
-KINDS = ("html", "json", "csv", "xlsx", "md")
+KINDS = ("html", "print", "json", "csv", "xlsx", "md")
 JSON_VERSION = 1
 _SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".xlsx": "xlsx", ".md": "md"}
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
@@ -105,14 +105,15 @@ def to_workbook(content: ReportContent) -> bytes:
     return file.getvalue()
 
 
-def _to_page(content: ReportContent) -> str:
+def _to_page(content: ReportContent, *, unfolded: bool) -> bytes:
     from gapnlp.report.page import render_page
 
-    return render_page(content)
+    return render_page(content, unfolded=unfolded).encode("utf-8", "backslashreplace")
 
 
 _RENDER: dict[str, Callable[[ReportContent], bytes]] = {
-    "html": lambda content: _to_page(content).encode("utf-8", "backslashreplace"),
+    "html": lambda content: _to_page(content, unfolded=False),
+    "print": lambda content: _to_page(content, unfolded=True),  # the page with all that folds open, to make a PDF of
     "json": lambda content: to_json(content).encode(),
     # With the byte order mark, spreadsheet programs read the file as UTF-8.
     "csv": lambda content: to_csv(content).encode("utf-8-sig"),

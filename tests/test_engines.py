@@ -1,5 +1,6 @@
 """Engines: batching, the ONNX graph and its weights, and torch as the reference."""
 
+import subprocess
 import sys
 import threading
 
@@ -195,6 +196,25 @@ def test_the_number_of_cores_changes_no_bit(model_dir, openvino_engine, token_id
         assert index == other_index
         np.testing.assert_array_equal(logits, other)
         np.testing.assert_array_equal(tokens, other_tokens)
+
+
+FIRST_RUNS = """
+import sys, numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from gapnlp.engines.openvino import OpenVinoEngine
+from gapnlp.model_dir import load_model_dir
+engine = OpenVinoEngine(load_model_dir(sys.argv[1]), n_threads=8)
+ids = np.ones((1, 16), dtype=np.int64)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda _: engine.run(ids, ids), range(64)))
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_come_together_at_first_do_not_wait_for_each_other_for_ever(model_dir):
+    for _ in range(5):
+        command = [sys.executable, "-c", FIRST_RUNS, str(model_dir)]
+        subprocess.run(command, check=True, timeout=60)
 
 
 def test_bf16_stays_near_float32(model_dir, openvino_f32_engine, token_ids):

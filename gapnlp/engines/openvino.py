@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from gapnlp.model_dir import ModelDir
 
 Precision = Literal["bf16", "f32"]
+# OpenVINO's Python layer sets itself up at the first run; two threads that come to it together wait for each other
+# for ever, one with the interpreter's lock, one with that of the set-up.
+_FIRST_RUN = threading.Lock()
 PRECISIONS: dict[str, Precision] = {"bf16": "bf16", "f32": "f32"}
 
 
@@ -53,6 +57,8 @@ class OpenVinoEngine:
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_parallel):
             self._free.put(compiled.create_infer_request())
+        with _FIRST_RUN:
+            self.run(np.ones((1, 16), dtype=np.int64), np.ones((1, 16), dtype=np.int64))
 
     def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> EngineOutput:
         """Run one batch, waiting while `n_parallel` others run; see `Engine.run` for shapes."""

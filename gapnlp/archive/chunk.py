@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gapnlp.text import mask_personal_data
+
 MAX_CHUNK_SIZE = 16 * 2**20  # characters; long rows or many columns make a chunk smaller, not the memory larger
 _CELL_SIZE = 32  # characters that a cell takes up beside its text
 
@@ -113,3 +115,13 @@ class Writer(Protocol):
     def abandon(self) -> None:
         """Give up what was begun; the content will be thrown away."""
         ...
+
+
+def mask_chunk(chunk: Chunk, text_column: str) -> Chunk:
+    """Mask the text; in a row that could not be read well, every cell, since the text may be in any."""
+    for row in chunk.rows:
+        for column in list(row.values) if row.error else [text_column]:
+            value = row.values.get(column)
+            if isinstance(value, str):
+                row.values[column] = mask_personal_data(value)
+    return Chunk(chunk.rows, chunk.table, chunk.changed | {text_column})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from gapnlp import __version__
 from gapnlp.archive.cells import show
-from gapnlp.archive.chunk import Chunk, Layout
+from gapnlp.archive.chunk import Chunk, Layout, mask_chunk
 from gapnlp.archive.columns import gap_values
 from gapnlp.archive.fingerprint import Fingerprint
 from gapnlp.archive.inputs import Input, expand_names, open_input
@@ -20,7 +20,6 @@ from gapnlp.archive.scoring import Classifier, Scorer
 from gapnlp.archive.summary import Summary
 from gapnlp.archive.workbook import check_sheet_rows
 from gapnlp.archive.writer import Output, Target, check_replaceable, choose_target
-from gapnlp.text import mask_personal_data
 
 CHUNK_ROWS = 8192
 _N_FAILURES = 5
@@ -162,7 +161,7 @@ class ArchiveJob:
         for item in self._inputs:
             for chunk in item.source.chunks(self._options.chunk_rows):
                 n_rows = len(chunk.rows)
-                yield (_mask(chunk, item.text_column) if self._options.mask else chunk), _Place(first_row, item)
+                yield (mask_chunk(chunk, item.text_column) if self._options.mask else chunk), _Place(first_row, item)
                 first_row += n_rows
 
     def _score(self, chunk: Chunk, place: _Place, *, scorer: Scorer, watch: Watch) -> tuple[list[Scored], bool]:
@@ -243,13 +242,3 @@ def open_job(options: JobOptions) -> Iterator[ArchiveJob]:
         if target.file_format.kind == "xlsx":
             check_sheet_rows(job.n_rows)
         yield job
-
-
-def _mask(chunk: Chunk, text_column: str) -> Chunk:
-    """Mask the text; in a row that could not be read well, every cell, since the text may be in any."""
-    for row in chunk.rows:
-        for column in list(row.values) if row.error else [text_column]:
-            value = row.values.get(column)
-            if isinstance(value, str):
-                row.values[column] = mask_personal_data(value)
-    return Chunk(chunk.rows, chunk.table, chunk.changed | {text_column})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapnlp.archive.cells import show
-from gapnlp.archive.chunk import Chunk, Layout
+from gapnlp.archive.chunk import Chunk, Layout, mask_chunk
 from gapnlp.archive.columns import gap_values
 from gapnlp.archive.disk import explained_writing
 from gapnlp.archive.parquet import ParquetWriter
@@ -21,7 +21,6 @@ from gapnlp.distributed.rows import Partition, Stretches
 from gapnlp.distributed.storage import explained, join, locate, publish
 from gapnlp.errors import GapnlpError, InputError, ModelError
 from gapnlp.taxonomy import LABELS, NONE
-from gapnlp.text import mask_personal_data
 
 if TYPE_CHECKING:
     from gapnlp.classifier import GapClassifier
@@ -143,7 +142,7 @@ class Worker:
         if partition.start == partition.stop:
             return iter(())
         chunks = self._stretches.chunks(partition)
-        return (_mask(chunk, partition.text_column) for chunk in chunks) if self._options.mask else chunks
+        return (mask_chunk(chunk, partition.text_column) for chunk in chunks) if self._options.mask else chunks
 
     def _tally_kept(self, partition: Partition) -> dict[str, Any] | None:
         """Count what an earlier run has left; None where there is nothing, or nothing that can be read."""
@@ -187,13 +186,3 @@ def _score(chunk: Chunk, scorer: Scorer, *, text_column: str) -> list[Scored]:
     """Score the rows that could be read; the others carry their own error."""
     readable = iter(scorer.score([row.values.get(text_column) for row in chunk.rows if not row.error]))
     return [failed(row.error, model=scorer.model) if row.error else next(readable) for row in chunk.rows]
-
-
-def _mask(chunk: Chunk, text_column: str) -> Chunk:
-    """Mask the text; in a row that could not be read well, every cell, since the text may be in any."""
-    for row in chunk.rows:
-        for column in list(row.values) if row.error else [text_column]:
-            value = row.values.get(column)
-            if isinstance(value, str):
-                row.values[column] = mask_personal_data(value)
-    return Chunk(chunk.rows, chunk.table, chunk.changed | {text_column})

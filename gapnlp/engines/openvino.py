@@ -28,7 +28,7 @@ class OpenVinoEngine:
     """Run `model.onnx` on one core per batch, several batches side by side.
 
     The weights and sums are kept in float32; products are made in bfloat16 where the processor has instructions
-    for it (several times as fast, logits within 0.1 of float32 and nearly always within 0.02), else in float32.
+    for it (faster, and within 0.1 of the logits of float32), else in float32.
     Any two runs on one machine give a row the same bits, whatever stands beside it and however many batches run.
 
     Attributes:

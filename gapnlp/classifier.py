@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,16 @@ class _Window:
     text: int
     ids: list[int]
     offsets: list[tuple[int, int]]
+
+
+class _Serial:
+    """An engine that says it is worth one batch at a time."""
+
+    n_parallel = 1
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.run = engine.run
 
 
 class GapClassifier:
@@ -106,6 +117,17 @@ class GapClassifier:
             max_length=model.manifest.max_length,
             digest=model.digest,
         )
+
+    @property
+    def n_parallel(self) -> int:
+        """How many batches are worth running at once."""
+        return self._engine.n_parallel
+
+    def serial(self) -> GapClassifier:
+        """Return the same classifier for callers with threads of their own: it runs its batches one by one."""
+        clone = copy.copy(self)
+        clone._engine = _Serial(self._engine)  # noqa: SLF001  another of us
+        return clone
 
     def predict(
         self, texts: Sequence[object], *, evidence: bool = True, on_texts: Callable[[int], object] | None = None

@@ -15,6 +15,7 @@ from gapnlp.taxonomy import LABELS
 
 TOKENS_PER_BATCH = 2048
 PAD_TO = 16  # few different widths: engines keep plans and memory per shape
+CALL_TOKENS = 64  # what a call costs beside its tokens, in tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,12 @@ class Batch:
     Attributes:
         indices: Which they are.
         width: Tokens that each is padded to.
+        n_rows: Rows that the engine is given: as many as there are sequences, or more, the rest empty.
     """
 
     indices: list[int]
     width: int
+    n_rows: int
 
 
 def plan_batches(lengths: Sequence[int], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> list[Batch]:
@@ -35,7 +38,8 @@ def plan_batches(lengths: Sequence[int], *, tokens_per_batch: int = TOKENS_PER_B
 
     A sequence is padded to the next multiple of `PAD_TO` and runs among its like: its own length alone decides the
     shape it is computed in, so its result cannot depend on what else there is to do. The number of rows is the most
-    that the limit allows or, for what is left over, a power of two, so that shapes stay few however long this goes on.
+    that the limit allows or, for what is left over, a power of two, so that shapes stay few however long this goes on:
+    the next one up, with empty rows, where those cost less than another call would.
 
     Args:
         lengths: Tokens of each sequence, at least 1.
@@ -49,11 +53,19 @@ def plan_batches(lengths: Sequence[int], *, tokens_per_batch: int = TOKENS_PER_B
         most = max(1, tokens_per_batch // width)
         start = 0
         while start < len(indices):
-            left = len(indices) - start
-            n_rows = most if left >= most else 1 << (left.bit_length() - 1)
-            batches.append(Batch(indices[start : start + n_rows], width))
+            n_rows = _n_rows(len(indices) - start, most=most, width=width)
+            batches.append(Batch(indices[start : start + n_rows], width, n_rows))
             start += n_rows
     return batches
+
+
+def _n_rows(n_left: int, *, most: int, width: int) -> int:
+    """Return how many rows to run next: `most`, or a power of two that is near to how many sequences are left."""
+    if n_left >= most:
+        return most
+    lower = 1 << (n_left.bit_length() - 1)
+    upper = min(2 * lower, most)
+    return upper if lower < n_left and (upper - n_left) * width <= CALL_TOKENS else lower
 
 
 def run_sequences(
@@ -77,7 +89,7 @@ def run_sequences(
     batches = plan_batches([len(sequence) for sequence in sequences], tokens_per_batch=tokens_per_batch)
 
     def run(batch: Batch) -> EngineOutput:
-        return _run_batch(engine, [sequences[index] for index in batch.indices], width=batch.width, pad_id=pad_id)
+        return _run_batch(engine, batch, [sequences[index] for index in batch.indices], pad_id=pad_id)
 
     for batch, output in zip(batches, _run_all(run, batches, n_parallel=engine.n_parallel), strict=True):
         for row, index in enumerate(batch.indices):
@@ -94,15 +106,16 @@ def _run_all(
         yield from pool.map(run, batches)
 
 
-def _run_batch(engine: Engine, sequences: Sequence[Sequence[int]], *, width: int, pad_id: int) -> EngineOutput:
-    input_ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(sequences), width), dtype=np.int64)
+def _run_batch(engine: Engine, batch: Batch, sequences: Sequence[Sequence[int]], *, pad_id: int) -> EngineOutput:
+    input_ids = np.full((batch.n_rows, batch.width), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((batch.n_rows, batch.width), dtype=np.int64)
+    attention_mask[:, 0] = 1  # of empty rows too: attention to nothing at all is no number
     for row, sequence in enumerate(sequences):
         input_ids[row, : len(sequence)] = sequence
         attention_mask[row, : len(sequence)] = 1
     output = engine.run(input_ids, attention_mask)
-    if output.logits.shape != (len(sequences), len(LABELS)):
+    if output.logits.shape != (batch.n_rows, len(LABELS)):
         raise ValueError(
-            f"engine {engine.name} gave logits of shape {output.logits.shape}, expected {(len(sequences), len(LABELS))}"
+            f"engine {engine.name} gave logits of shape {output.logits.shape}, expected {(batch.n_rows, len(LABELS))}"
         )
     return output

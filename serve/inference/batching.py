@@ -1,0 +1,345 @@
+"""Texts of many requests, read together.
+
+All of the queue lives in the event loop, so it needs no locks; only the model runs in threads, as many at a time as it
+has cores for. While they are busy texts gather, and each thread that comes free takes the oldest one and those of its
+like: a batch is as large as the load makes it, and nobody waits for a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from serve.inference.cache import PredictionCache, key_of
+from serve.inference.errors import DeadlineError, EngineFailedError, QueueFullError, StoppedError
+
+if TYPE_CHECKING:
+    from gapnlp.classifier import GapClassifier
+    from gapnlp.records import Prediction
+
+    _Result = Prediction | EngineFailedError
+
+BYTES_PER_TOKEN = 4  # of English; other scripts have about as many bytes a token
+EXTRA_TOKENS = 3  # the special ones, and rounding
+USUAL_TOKENS = 64  # a text's, for turning a limit of texts into one of tokens
+LONGEST_RETRY = 60  # seconds
+_BUCKET_TOKENS = 16
+_RATE_MEMORY = 0.9  # weight of what was known when a batch says how fast it was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """How much is taken on at a time.
+
+    Attributes:
+        max_waiting: Texts that may wait; they may have 64 times as many tokens, and a request that comes when
+            nothing waits is always taken.
+        tokens_per_batch: Tokens, about, from which a batch is as efficient as it gets: more only makes others wait.
+        cache_texts: Texts whose predictions are remembered.
+    """
+
+    max_waiting: int = 1024
+    tokens_per_batch: int = 512
+    cache_texts: int = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """Texts that came together.
+
+    Attributes:
+        done: Resolves to nothing when every text has its prediction.
+        predictions: In the order of the texts; None where one is still to come.
+        n_left: How many are still to come.
+        n_queued: How many no thread has taken yet.
+        tokens_queued: Theirs.
+    """
+
+    done: asyncio.Future[None]
+    predictions: list[Prediction | None]
+    n_left: int
+    n_queued: int = 0
+    tokens_queued: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """One text that waits.
+
+    Attributes:
+        order: Counts up: the lower, the older.
+        tokens: How many it has, about.
+    """
+
+    order: int
+    request: _Request
+    index: int
+    text: str
+    key: bytes
+    tokens: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What waits for one model: jobs by length, the oldest first in each."""
+
+    classifier: GapClassifier
+    buckets: dict[int, deque[_Job]] = field(default_factory=dict)
+
+    def put(self, job: _Job) -> None:
+        self.buckets.setdefault(_bucket(job.tokens), deque()).append(job)
+
+    def take(self, most_tokens: int) -> list[_Job]:
+        """Take the oldest job, and after it those of its length until there are tokens enough."""
+        heads = [bucket for bucket in list(self.buckets) if self._drop_dead(bucket)]
+        if not heads:
+            return []
+        jobs = self.buckets[min(heads, key=lambda bucket: self.buckets[bucket][0].order)]
+        taken = [jobs.popleft()]
+        tokens = taken[0].tokens
+        while jobs and tokens + jobs[0].tokens <= most_tokens:
+            job = jobs.popleft()
+            if not job.request.done.done():
+                taken.append(job)
+                tokens += job.tokens
+        return taken
+
+    def _drop_dead(self, bucket: int) -> bool:
+        """Drop the jobs at the head that nobody waits for any more; say whether one is left."""
+        jobs = self.buckets[bucket]
+        while jobs and jobs[0].request.done.done():
+            jobs.popleft()
+        if not jobs:
+            del self.buckets[bucket]
+        return bool(jobs)
+
+
+class Batcher:
+    """Read texts with one model, many requests at a time.
+
+    To be used from one event loop.
+
+    Attributes:
+        n_waiting: Texts that no thread has taken yet.
+    """
+
+    def __init__(
+        self,
+        classifier: GapClassifier,
+        *,
+        limits: BatchLimits | None = None,
+        on_batch: Callable[[int, int, float], object] | None = None,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            classifier: What reads the texts, until `swap`.
+            limits: How much is taken on at a time.
+            on_batch: Called in the event loop after each batch: its texts, its tokens (about), its seconds.
+        """
+        self.n_waiting = 0
+        self._limits = limits or BatchLimits()
+        self._on_batch = on_batch
+        self._n_slots = classifier.n_parallel
+        self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify")
+        self._lanes = [_Lane(classifier.serial())]
+        self._cache = PredictionCache(self._limits.cache_texts)
+        self._order = 0
+        self._n_running = 0
+        self._waiting_tokens = 0
+        self._tokens_per_second = 0.0
+        self._is_scheduled = False
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def model_name(self) -> str:
+        """`name@version` of the model that reads what comes now."""
+        return self._lanes[-1].classifier.name
+
+    def swap(self, classifier: GapClassifier) -> None:
+        """Let another model read what comes from now on; what waits is read by the one it came for."""
+        self._lanes.append(_Lane(classifier.serial()))
+        self._cache = PredictionCache(self._limits.cache_texts)
+
+    def is_full(self) -> bool:
+        """Say whether a request would be refused."""
+        limit = self._limits.max_waiting
+        return self.n_waiting >= limit or self._waiting_tokens >= limit * USUAL_TOKENS
+
+    def retry_after(self) -> int:
+        """Return in how many seconds, 1-60, what waits now should have been read."""
+        if not self._tokens_per_second:
+            return 1
+        seconds = self._waiting_tokens / (self._tokens_per_second * self._n_slots)
+        return max(1, min(LONGEST_RETRY, math.ceil(seconds)))
+
+    async def classify(self, texts: Sequence[str], *, timeout: float) -> list[Prediction]:
+        """Read texts; whoever stops waiting for the answer takes those back that no thread has begun.
+
+        Args:
+            texts: What customers wrote; one that cannot be read gets a prediction with its `error` set.
+            timeout: Seconds until `DeadlineError`.
+
+        Returns:
+            One prediction per text, in their order, all of one model.
+
+        Raises:
+            QueueFullError: Too many texts wait already.
+            DeadlineError: The time is over.
+            EngineFailedError: The model failed on one of the texts.
+            StoppedError: After `close`.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise StoppedError("got a text after the end: the service has stopped")
+        request = _Request(loop.create_future(), [None] * len(texts), len(texts))
+        jobs = self._new_jobs(request, texts)
+        if request.n_left:
+            self._enqueue(jobs)
+            timer = loop.call_later(timeout, _expire, request, timeout)
+            try:
+                await request.done
+            finally:
+                timer.cancel()
+                self._forget(request)
+        return [prediction for prediction in request.predictions if prediction is not None]
+
+    async def close(self) -> None:
+        """Read what waits, then stop the threads."""
+        self._closed = True
+        await self._idle.wait()
+        self._threads.shutdown(wait=False)
+
+    def _new_jobs(self, request: _Request, texts: Sequence[str]) -> list[_Job]:
+        """Answer the texts that are known, and make jobs of the others."""
+        jobs = []
+        fingerprint = self._lanes[-1].classifier.fingerprint
+        for index, text in enumerate(texts):
+            key = key_of(text, fingerprint)
+            known = self._cache.get(key)
+            if known is not None:
+                request.predictions[index] = known
+                request.n_left -= 1
+                continue
+            self._order += 1
+            jobs.append(_Job(self._order, request, index, text, key, count_tokens(text)))
+        return jobs
+
+    def _enqueue(self, jobs: Sequence[_Job]) -> None:
+        tokens = sum(job.tokens for job in jobs)
+        limit = self._limits.max_waiting
+        too_many = self.n_waiting + len(jobs) > limit or self._waiting_tokens + tokens > limit * USUAL_TOKENS
+        if self.n_waiting and too_many:
+            raise QueueFullError(self.retry_after())
+        for job in jobs:
+            self._lanes[-1].put(job)
+        self._count(jobs[0].request, len(jobs), tokens)
+        self._idle.clear()
+        if not self._is_scheduled:  # once the loop has seen to all that came with this turn of it
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._fill)
+
+    def _forget(self, request: _Request) -> None:
+        """Count what still waits of a request that is over as gone; the jobs themselves are dropped when met."""
+        request.done.cancel()
+        self._count(request, -request.n_queued, -request.tokens_queued)
+
+    def _count(self, request: _Request, n_texts: int, tokens: int) -> None:
+        request.n_queued += n_texts
+        request.tokens_queued += tokens
+        self.n_waiting += n_texts
+        self._waiting_tokens += tokens
+
+    def _fill(self) -> None:
+        """Give every free thread a batch."""
+        self._is_scheduled = False
+        while self._n_running < self._n_slots and (found := self._take()):
+            self._run(*found)
+        if not self._n_running:
+            self._idle.set()
+
+    def _take(self) -> tuple[GapClassifier, list[_Job]] | None:
+        """Take a batch for the oldest model that still has texts; one that has none and is not the last goes."""
+        while True:
+            jobs = self._lanes[0].take(self._limits.tokens_per_batch)
+            if jobs:
+                for job in jobs:
+                    self._count(job.request, -1, -job.tokens)
+                return self._lanes[0].classifier, jobs
+            if len(self._lanes) == 1:
+                return None
+            del self._lanes[0]
+
+    def _run(self, classifier: GapClassifier, jobs: list[_Job]) -> None:
+        loop = asyncio.get_running_loop()
+        self._n_running += 1
+        running = loop.run_in_executor(self._threads, _read, classifier, [job.text for job in jobs])
+        running.add_done_callback(partial(self._deliver, jobs, self._cache, time.perf_counter()))
+
+    def _deliver(
+        self, jobs: list[_Job], cache: PredictionCache, started: float, running: asyncio.Future[list[_Result]]
+    ) -> None:
+        seconds = time.perf_counter() - started
+        self._n_running -= 1
+        self._fill()
+        for job, result in zip(jobs, running.result(), strict=True):
+            _settle(job, result)
+            if not isinstance(result, EngineFailedError):
+                cache.put(job.key, result)
+        tokens = sum(job.tokens for job in jobs)
+        rate = tokens / max(seconds, 1e-6)
+        known = self._tokens_per_second or rate
+        self._tokens_per_second = _RATE_MEMORY * known + (1 - _RATE_MEMORY) * rate
+        if self._on_batch:
+            self._on_batch(len(jobs), tokens, seconds)
+
+
+def count_tokens(text: str) -> int:
+    """Return about how many tokens a text has, without the tokenizer: the queue needs to know no better."""
+    n_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return n_bytes // BYTES_PER_TOKEN + EXTRA_TOKENS
+
+
+def _bucket(tokens: int) -> int:
+    """Return which texts are of a length: 16 tokens wide where they are short, twice as long each after 256."""
+    steps = -(-tokens // _BUCKET_TOKENS)
+    return steps if steps <= _BUCKET_TOKENS else _BUCKET_TOKENS + steps.bit_length()
+
+
+def _read(classifier: GapClassifier, texts: list[str]) -> list[_Result]:
+    """Read a batch; where that fails, each text alone, so that one which breaks the model harms no other."""
+    try:
+        return list(classifier.predict(texts))
+    except BaseException as exc:  # noqa: BLE001  the tokenizer panics with what is no Exception
+        if len(texts) > 1:
+            return [result for text in texts for result in _read(classifier, [text])]
+        error = EngineFailedError("the model failed on this text")
+        error.__cause__ = exc
+        return [error]
+
+
+def _settle(job: _Job, result: _Result) -> None:
+    request = job.request
+    if request.done.done():
+        return
+    if isinstance(result, EngineFailedError):
+        request.done.set_exception(result)
+        return
+    request.predictions[job.index] = result
+    request.n_left -= 1
+    if not request.n_left:
+        request.done.set_result(None)
+
+
+def _expire(request: _Request, timeout: float) -> None:
+    if not request.done.done():
+        request.done.set_exception(DeadlineError(f"the texts were not read within {timeout:g} s: send fewer at a time"))

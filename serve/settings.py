@@ -1,0 +1,97 @@
+"""The settings of the service: from `GAPNLP_*` environment variables, checked at the start."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gapnlp.engines import EngineName
+from gapnlp.errors import ConfigError
+
+PREFIX = "GAPNLP_"
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; the field `host` is the variable `GAPNLP_HOST`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. A public one needs API keys.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model: Path | None = Field(None, description="Model directory; none for the shipped model.")
+    engine: EngineName = Field("openvino", description="What runs the model.")
+    threads: _Count | None = Field(None, description="Cores that the model may use; none for all.")
+    reload_seconds: float = Field(
+        5, ge=0, description="How often to look for a new model in the model directory; 0 for SIGHUP alone."
+    )
+
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///gapnlp-service.db"), description="The store: sqlite:///FILE or postgresql://…"
+    )
+    store_predictions: bool = Field(
+        True, description="Keep predictions, so that feedback and prevalence can name them."
+    )
+    store_text: bool = Field(False, description="Keep the customers' texts too; otherwise their hashes alone.")
+    retention_days: _Count = Field(90, description="Predictions, feedback and deliveries are deleted after so long.")
+    idempotency_hours: _Count = Field(24, description="How long the answer to an Idempotency-Key is kept.")
+
+    require_keys: bool = Field(
+        False, description="Ask for an API key. Always so on an address that is not of this machine alone."
+    )
+    rate_limit: str = Field("6000/minute", description="Requests per key, or per address where no key is asked for.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the service, joined by commas."
+    )
+    public_metrics: bool = Field(False, description="Serve /metrics without a key even where keys are asked for.")
+
+    max_body_bytes: _Count = Field(2_000_000, description="Of a JSON body, after inflation.")
+    max_texts: _Count = Field(512, description="Texts in one request.")
+    max_characters: _Count = Field(20_000, description="Characters of one text.")
+    max_waiting: _Count = Field(1024, description="Texts that may wait for the model; more are answered with 429.")
+    timeout_seconds: _Seconds = Field(30, description="How long a request may take before it is answered with 503.")
+    cache_texts: int = Field(10_000, ge=0, description="Texts whose predictions are remembered; 0 for none.")
+
+    drain_seconds: float = Field(
+        2, ge=0, description="After SIGTERM: how long to go on answering while /readyz says 503."
+    )
+    shutdown_seconds: _Seconds = Field(25, description="After that: how long what is under way may take.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    tracing: bool = Field(False, description="Send OpenTelemetry traces; the OTEL_* variables say where.")
+    connectors: Path | None = Field(None, description="TOML file of the helpdesks to serve.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether requests must carry an API key."""
+        return self.require_keys or not self.is_loopback
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` go first.
+
+    Raises:
+        ConfigError: A value cannot be used; the message names its variable and hides secrets.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
+        )
+        raise ConfigError(f"settings of the service: {problems}") from None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from gapnlp.encoding import EncodedText, TextEncoder
 from gapnlp.engines import EngineName
 from gapnlp.engines.batch import run_sequences
 from gapnlp.errors import InputError
@@ -20,25 +20,12 @@ from gapnlp.reading import Reading, WindowReading
 from gapnlp.records import Prediction
 from gapnlp.selective import confidence, needs_review
 from gapnlp.taxonomy import LABELS
-from gapnlp.text import check_text, replace_surrogates, windows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from gapnlp.engines.base import Engine
     from gapnlp.model_dir import ModelDir
-
-MAX_CHARACTERS = 100_000
-WINDOW_OVERLAP = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Some tokens of one text; offsets are characters of that text."""
-
-    text: int
-    ids: list[int]
-    offsets: list[tuple[int, int]]
 
 
 class _Serial:
@@ -72,17 +59,11 @@ class GapClassifier:
         max_length: int = 256,
         digest: str = "",
     ) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         self.name = name
         self.fingerprint = f"{name} {digest} {engine.name}"
         self._engine = engine
-        self._tokenizer = tokenizer
+        self._encoder = TextEncoder(tokenizer, max_length=max_length)
         self._decision = decision
-        self._first, self._last = _special_tokens(tokenizer)
-        self._pad_id = tokenizer.token_to_id("[PAD]") or tokenizer.token_to_id("<pad>") or 0
-        self._window_size = max_length - len(self._first) - len(self._last)
-        self._overlap = min(WINDOW_OVERLAP, self._window_size // 4)
 
     @classmethod
     def load(
@@ -144,18 +125,25 @@ class GapClassifier:
         """
         if isinstance(texts, str):
             raise InputError("got one text, expected a list of texts: put it in brackets, predict([text])")
-        readable: dict[int, str] = {}
-        errors: dict[int, str] = {}
-        for index, text in enumerate(texts):
-            try:
-                readable[index] = check_text(text)
-            except InputError as exc:
-                errors[index] = str(exc)
-        if on_texts and errors:
-            on_texts(len(errors))
-        predictions = self._predict_readable(list(readable.values()), evidence=evidence, on_texts=on_texts)
-        found = dict(zip(readable, predictions, strict=True))
-        return [found[index] if index in found else self._failed(errors[index]) for index in range(len(texts))]
+        return self.predict_encoded(self.encode(texts), evidence=evidence, on_texts=on_texts)
+
+    def encode(self, texts: Sequence[object]) -> list[EncodedText]:
+        """Do the first half of `predict`, which needs no engine. *Shape:* (n_texts,) in and out."""
+        return self._encoder.encode(texts)
+
+    def predict_encoded(
+        self,
+        texts: Sequence[EncodedText],
+        *,
+        evidence: bool = True,
+        on_texts: Callable[[int], object] | None = None,
+    ) -> list[Prediction]:
+        """Do the second half of `predict`: classify what `encode` returned. *Shape:* (n_texts,) in and out."""
+        readable = [text for text in texts if not text.error]
+        if on_texts and len(readable) < len(texts):
+            on_texts(len(texts) - len(readable))
+        found = iter(self._predict_readable(readable, evidence=evidence, on_texts=on_texts))
+        return [self._failed(text.error) if text.error else next(found) for text in texts]
 
     def predict_proba(self, texts: Sequence[object]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities, each 0-1. *Shape:* (n_texts, 5).
@@ -163,41 +151,42 @@ class GapClassifier:
         Raises:
             InputError: A text is empty or no text.
         """
-        readable = []
-        for index, text in enumerate(texts):
-            try:
-                readable.append(check_text(text))
-            except InputError as exc:
-                raise InputError(f"text {index}: {exc}") from exc
-        return self._decision.calibration.proba(_stack_logits(self.read(readable)))
+        return self._decision.calibration.proba(_stack_logits(self.read(texts)))
 
-    def read(self, texts: Sequence[str], *, on_texts: Callable[[int], object] | None = None) -> list[Reading]:
-        """Run the engine and decide nothing: logits and token logits of each text.
+    def read(self, texts: Sequence[object]) -> list[Reading]:
+        """Run the engine and decide nothing: logits and token logits of each text. *Shape:* (n_texts,) in and out.
 
-        Args:
-            texts: Texts that are not empty. *Shape:* (n_texts,).
-            on_texts: Called with a number of texts whenever so many more are read.
+        Raises:
+            InputError: A text is empty or no text.
         """
-        cuts = self._cut(texts)
-        sequences = [[*self._first, *window.ids, *self._last] for window in cuts]
-        n_first, n_last = len(self._first), len(self._last)
-        left = Counter(window.text for window in cuts)
+        encoded = self.encode(texts)
+        for index, text in enumerate(encoded):
+            if text.error:
+                raise InputError(f"text {index}: {text.error}")
+        return self._read(encoded)
+
+    def _read(self, texts: Sequence[EncodedText], *, on_texts: Callable[[int], object] | None = None) -> list[Reading]:
+        owners = [index for index, text in enumerate(texts) for _ in text.windows]
+        cuts = [window for text in texts for window in text.windows]
+        n_first, n_last = self._encoder.n_first, self._encoder.n_last
+        left = Counter(owners)
         read: dict[int, WindowReading] = {}
-        for index, logits, token_logits in run_sequences(self._engine, sequences, pad_id=self._pad_id):
+        sequences = [window.ids for window in cuts]
+        for index, logits, token_logits in run_sequences(self._engine, sequences, pad_id=self._encoder.pad_id):
             inner = token_logits[n_first : len(token_logits) - n_last].copy()
             read[index] = WindowReading(logits, inner, cuts[index].offsets)
-            left[cuts[index].text] -= 1
-            if on_texts and not left[cuts[index].text]:
+            left[owners[index]] -= 1
+            if on_texts and not left[owners[index]]:
                 on_texts(1)
         by_text: list[list[WindowReading]] = [[] for _ in texts]
-        for index, window in enumerate(cuts):
-            by_text[window.text].append(read[index])
-        return [Reading(text, windows) for text, windows in zip(texts, by_text, strict=True)]
+        for index, owner in enumerate(owners):
+            by_text[owner].append(read[index])
+        return [Reading(text.text, found) for text, found in zip(texts, by_text, strict=True)]
 
     def _predict_readable(
-        self, texts: Sequence[str], *, evidence: bool, on_texts: Callable[[int], object] | None
+        self, texts: Sequence[EncodedText], *, evidence: bool, on_texts: Callable[[int], object] | None
     ) -> list[Prediction]:
-        readings = self.read(texts, on_texts=on_texts)
+        readings = self._read(texts, on_texts=on_texts)
         calibration = self._decision.calibration
         proba = calibration.proba(_stack_logits(readings))
         decided = calibration.decide(proba)
@@ -212,20 +201,11 @@ class GapClassifier:
                     proba=tuple(float(value) for value in proba[row]),
                     evidence=reading.evidence(labels, threshold=threshold) if evidence else (),
                     review=bool(review[row]),
-                    truncated=len(reading.text) > MAX_CHARACTERS,
+                    truncated=texts[row].truncated,
                     model=self.name,
                 )
             )
         return predictions
-
-    def _cut(self, texts: Sequence[str]) -> list[_Window]:
-        clean = [replace_surrogates(text[:MAX_CHARACTERS]) for text in texts]
-        cuts = []
-        for index, encoding in enumerate(self._tokenizer.encode_batch(clean, add_special_tokens=False)):
-            ids, offsets = encoding.ids, encoding.offsets
-            for start, end in windows(len(ids), size=self._window_size, overlap=self._overlap):
-                cuts.append(_Window(index, ids[start:end], offsets[start:end]))
-        return cuts
 
     def _failed(self, error: str) -> Prediction:
         return Prediction((), (0.0,) * len(LABELS), (), review=True, truncated=False, model=self.name, error=error)
@@ -248,13 +228,3 @@ def _open_engine(name: EngineName, model: ModelDir, *, n_threads: int | None) ->
 
 def _stack_logits(readings: Sequence[Reading]) -> npt.NDArray[np.float64]:
     return np.array([reading.logits for reading in readings], dtype=np.float64).reshape(-1, len(LABELS))
-
-
-def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids that stand before and after every text, told from how the tokenizer wraps one."""
-    inner = tokenizer.encode("a", add_special_tokens=False).ids
-    whole = tokenizer.encode("a", add_special_tokens=True).ids
-    for start in range(len(whole) - len(inner) + 1):
-        if whole[start : start + len(inner)] == inner:
-            return whole[:start], whole[start + len(inner) :]
-    return [], []

@@ -11,7 +11,8 @@ import pytest
 
 import gapnlp
 from gapnlp.calibration import sigmoid
-from gapnlp.classifier import MAX_CHARACTERS, GapClassifier
+from gapnlp.classifier import GapClassifier
+from gapnlp.encoding import MAX_CHARACTERS
 from gapnlp.errors import InputError, ModelNotFoundError
 from gapnlp.model_dir import load_model_dir
 from gapnlp.taxonomy import LABELS

@@ -77,7 +77,7 @@ def test_review_is_said_only_where_it_is_due(loads):
 
 def test_truncation_is_said_only_where_it_happened(loads, monkeypatch):
     assert "Truncated: " not in run("slow").output
-    monkeypatch.setattr("gapnlp.classifier.MAX_CHARACTERS", 3)
+    monkeypatch.setattr("gapnlp.encoding.MAX_CHARACTERS", 3)
     assert "Truncated: " in run("slow").output
 
 

@@ -17,20 +17,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gapnlp.engines.batch import PAD_TO
 from serve.inference.cache import PredictionCache, key_of
 from serve.inference.errors import DeadlineError, EngineFailedError, QueueFullError, StoppedError
 
 if TYPE_CHECKING:
     from gapnlp.classifier import GapClassifier
+    from gapnlp.encoding import EncodedText
     from gapnlp.records import Prediction
 
     _Result = Prediction | EngineFailedError
 
-BYTES_PER_TOKEN = 4  # of English; other scripts have about as many bytes a token
-EXTRA_TOKENS = 3  # the special ones, and rounding
 USUAL_TOKENS = 64  # a text's, for turning a limit of texts into one of tokens
 LONGEST_RETRY = 60  # seconds
-_BUCKET_TOKENS = 16
+_LONG = 256  # tokens: what is longer has several windows
+_MANY_CHARACTERS = 4000  # from here on cutting them into tokens takes the event loop too long
 _RATE_MEMORY = 0.9  # weight of what was known when a batch says how fast it was
 
 
@@ -41,12 +42,12 @@ class BatchLimits:
     Attributes:
         max_waiting: Texts that may wait; they may have 64 times as many tokens, and a request that comes when
             nothing waits is always taken.
-        tokens_per_batch: Tokens, about, from which a batch is as efficient as it gets: more only makes others wait.
+        tokens_per_batch: Tokens from which a batch is as efficient as it gets: more only makes others wait.
         cache_texts: Texts whose predictions are remembered.
     """
 
     max_waiting: int = 1024
-    tokens_per_batch: int = 512
+    tokens_per_batch: int = 1024
     cache_texts: int = 10_000
 
 
@@ -75,22 +76,25 @@ class _Job:
 
     Attributes:
         order: Counts up: the lower, the older.
-        tokens: How many it has, about.
+        index: Which of its request's texts it is.
+        key: What the cache knows it by.
+        tokens: How many it has.
     """
 
     order: int
     request: _Request
     index: int
-    text: str
+    text: EncodedText
     key: bytes
     tokens: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
     """What waits for one model: jobs by length, the oldest first in each."""
 
     classifier: GapClassifier
+    cache: PredictionCache
     buckets: dict[int, deque[_Job]] = field(default_factory=dict)
 
     def put(self, job: _Job) -> None:
@@ -142,15 +146,15 @@ class Batcher:
         Args:
             classifier: What reads the texts, until `swap`.
             limits: How much is taken on at a time.
-            on_batch: Called in the event loop after each batch: its texts, its tokens (about), its seconds.
+            on_batch: Called in the event loop after each batch: its texts, its tokens, its seconds.
         """
         self.n_waiting = 0
         self._limits = limits or BatchLimits()
         self._on_batch = on_batch
         self._n_slots = classifier.n_parallel
         self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify")
-        self._lanes = [_Lane(classifier.serial())]
-        self._cache = PredictionCache(self._limits.cache_texts)
+        self._lanes: list[_Lane] = []
+        self.swap(classifier)
         self._order = 0
         self._n_running = 0
         self._waiting_tokens = 0
@@ -167,8 +171,7 @@ class Batcher:
 
     def swap(self, classifier: GapClassifier) -> None:
         """Let another model read what comes from now on; what waits is read by the one it came for."""
-        self._lanes.append(_Lane(classifier.serial()))
-        self._cache = PredictionCache(self._limits.cache_texts)
+        self._lanes.append(_Lane(classifier.serial(), PredictionCache(self._limits.cache_texts)))
 
     def is_full(self) -> bool:
         """Say whether a request would be refused."""
@@ -201,10 +204,12 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise StoppedError("got a text after the end: the service has stopped")
+        lane = self._lanes[-1]
         request = _Request(loop.create_future(), [None] * len(texts), len(texts))
-        jobs = self._new_jobs(request, texts)
-        if request.n_left:
-            self._enqueue(jobs)
+        keys = _answer_known(request, texts, lane)
+        if keys:
+            encoded = await self._encode([texts[index] for index in keys], lane)
+            self._enqueue(lane, [self._new_job(request, *item) for item in zip(keys.items(), encoded, strict=True)])
             timer = loop.call_later(timeout, _expire, request, timeout)
             try:
                 await request.done
@@ -219,29 +224,31 @@ class Batcher:
         await self._idle.wait()
         self._threads.shutdown(wait=False)
 
-    def _new_jobs(self, request: _Request, texts: Sequence[str]) -> list[_Job]:
-        """Answer the texts that are known, and make jobs of the others."""
-        jobs = []
-        fingerprint = self._lanes[-1].classifier.fingerprint
-        for index, text in enumerate(texts):
-            key = key_of(text, fingerprint)
-            known = self._cache.get(key)
-            if known is not None:
-                request.predictions[index] = known
-                request.n_left -= 1
-                continue
-            self._order += 1
-            jobs.append(_Job(self._order, request, index, text, key, count_tokens(text)))
-        return jobs
+    async def _encode(self, texts: Sequence[str], lane: _Lane) -> list[EncodedText]:
+        if self.is_full():  # before the work
+            raise QueueFullError(self.retry_after())
+        if sum(map(len, texts)) < _MANY_CHARACTERS:
+            return lane.classifier.encode(texts)
+        encoded = await asyncio.to_thread(lane.classifier.encode, texts)
+        if self._closed:
+            raise StoppedError("the service has stopped before the texts were read")
+        return encoded
 
-    def _enqueue(self, jobs: Sequence[_Job]) -> None:
+    def _new_job(self, request: _Request, place: tuple[int, bytes], text: EncodedText) -> _Job:
+        self._order += 1
+        index, key = place
+        return _Job(self._order, request, index, text, key, max(1, text.n_tokens))
+
+    def _enqueue(self, lane: _Lane, jobs: Sequence[_Job]) -> None:
         tokens = sum(job.tokens for job in jobs)
         limit = self._limits.max_waiting
         too_many = self.n_waiting + len(jobs) > limit or self._waiting_tokens + tokens > limit * USUAL_TOKENS
         if self.n_waiting and too_many:
             raise QueueFullError(self.retry_after())
+        if lane not in self._lanes:  # its model was replaced while the texts were cut
+            self._lanes.insert(0, lane)
         for job in jobs:
-            self._lanes[-1].put(job)
+            lane.put(job)
         self._count(jobs[0].request, len(jobs), tokens)
         self._idle.clear()
         if not self._is_scheduled:  # once the loop has seen to all that came with this turn of it
@@ -267,26 +274,27 @@ class Batcher:
         if not self._n_running:
             self._idle.set()
 
-    def _take(self) -> tuple[GapClassifier, list[_Job]] | None:
+    def _take(self) -> tuple[_Lane, list[_Job]] | None:
         """Take a batch for the oldest model that still has texts; one that has none and is not the last goes."""
         while True:
-            jobs = self._lanes[0].take(self._limits.tokens_per_batch)
+            lane = self._lanes[0]
+            jobs = lane.take(self._limits.tokens_per_batch)
             if jobs:
                 for job in jobs:
                     self._count(job.request, -1, -job.tokens)
-                return self._lanes[0].classifier, jobs
+                return lane, jobs
             if len(self._lanes) == 1:
                 return None
             del self._lanes[0]
 
-    def _run(self, classifier: GapClassifier, jobs: list[_Job]) -> None:
+    def _run(self, lane: _Lane, jobs: list[_Job]) -> None:
         loop = asyncio.get_running_loop()
         self._n_running += 1
-        running = loop.run_in_executor(self._threads, _read, classifier, [job.text for job in jobs])
-        running.add_done_callback(partial(self._deliver, jobs, self._cache, time.perf_counter()))
+        running = loop.run_in_executor(self._threads, _read, lane.classifier, [job.text for job in jobs])
+        running.add_done_callback(partial(self._deliver, lane.cache, jobs, time.perf_counter()))
 
     def _deliver(
-        self, jobs: list[_Job], cache: PredictionCache, started: float, running: asyncio.Future[list[_Result]]
+        self, cache: PredictionCache, jobs: list[_Job], started: float, running: asyncio.Future[list[_Result]]
     ) -> None:
         seconds = time.perf_counter() - started
         self._n_running -= 1
@@ -303,22 +311,30 @@ class Batcher:
             self._on_batch(len(jobs), tokens, seconds)
 
 
-def count_tokens(text: str) -> int:
-    """Return about how many tokens a text has, without the tokenizer: the queue needs to know no better."""
-    n_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return n_bytes // BYTES_PER_TOKEN + EXTRA_TOKENS
+def _answer_known(request: _Request, texts: Sequence[str], lane: _Lane) -> dict[int, bytes]:
+    """Answer the texts that were read before; return the others' places and keys."""
+    keys = {}
+    for index, text in enumerate(texts):
+        key = key_of(text, lane.classifier.fingerprint)
+        known = lane.cache.get(key)
+        if known is None:
+            keys[index] = key
+        else:
+            request.predictions[index] = known
+            request.n_left -= 1
+    return keys
 
 
 def _bucket(tokens: int) -> int:
-    """Return which texts are of a length: 16 tokens wide where they are short, twice as long each after 256."""
-    steps = -(-tokens // _BUCKET_TOKENS)
-    return steps if steps <= _BUCKET_TOKENS else _BUCKET_TOKENS + steps.bit_length()
+    """Return which texts run together: those the engine pads to one width, and the longest by powers of two."""
+    width = -(-tokens // PAD_TO) * PAD_TO
+    return width if width <= _LONG else _LONG * tokens.bit_length()
 
 
-def _read(classifier: GapClassifier, texts: list[str]) -> list[_Result]:
+def _read(classifier: GapClassifier, texts: list[EncodedText]) -> list[_Result]:
     """Read a batch; where that fails, each text alone, so that one which breaks the model harms no other."""
     try:
-        return list(classifier.predict(texts))
+        return list(classifier.predict_encoded(texts))
     except BaseException as exc:  # noqa: BLE001  the tokenizer panics with what is no Exception
         if len(texts) > 1:
             return [result for text in texts for result in _read(classifier, [text])]

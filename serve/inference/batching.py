@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from gapnlp.engines.batch import PAD_TO
 from serve.inference.cache import PredictionCache, key_of
 from serve.inference.errors import DeadlineError, EngineFailedError, QueueFullError, StoppedError
+from serve.inference.priority import step_back
 
 if TYPE_CHECKING:
     from gapnlp.classifier import GapClassifier
@@ -152,7 +153,7 @@ class Batcher:
         self._limits = limits or BatchLimits()
         self._on_batch = on_batch
         self._n_slots = classifier.n_parallel
-        self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify")
+        self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify", initializer=step_back)
         self._lanes: list[_Lane] = []
         self.swap(classifier)
         self._order = 0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from gapnlp.classifier import GapClassifier
 from gapnlp.model_dir import MANIFEST, VALIDATION, load_model_dir
 from gapnlp.taxonomy import LABELS
+from serve.inference.priority import step_back
 
 if TYPE_CHECKING:
     from gapnlp.engines import EngineName
@@ -75,6 +77,8 @@ class LiveModel:
         self._refusal = ""
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        # Engines start threads of their own, which go where the thread goes that loads them.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=step_back)
 
     @property
     def ready(self) -> bool:
@@ -88,7 +92,7 @@ class LiveModel:
             ModelError: It cannot be used.
         """
         self._seen = await asyncio.to_thread(self._look)
-        self.current = await asyncio.to_thread(self._load)
+        self.current = await self._load()
         self._task = asyncio.create_task(self._follow(), name="follow the model")
         return self.current
 
@@ -98,6 +102,7 @@ class LiveModel:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        self._loader.shutdown(wait=False)
 
     def reload(self) -> None:
         """Load the model again now, changed or not. To be called in the event loop."""
@@ -115,7 +120,7 @@ class LiveModel:
     async def _take_over(self, seen: str) -> None:
         """Load the model that was seen; one that is refused may still be being written, and is tried again."""
         try:
-            self.current = await asyncio.to_thread(self._load)
+            self.current = await self._load()
         except Exception as exc:  # noqa: BLE001  whatever is wrong with the new model, the old one goes on
             if self._on_refused and str(exc) != self._refusal:
                 self._on_refused(exc)
@@ -134,7 +139,10 @@ class LiveModel:
         except OSError:
             return ""
 
-    def _load(self) -> LoadedModel:
+    async def _load(self) -> LoadedModel:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, self._load_now)
+
+    def _load_now(self) -> LoadedModel:
         path = self._path.resolve() if self._path else None  # what a link points to may change while we read
         model = load_model_dir(path)
         classifier = GapClassifier.load(path, engine=self._engine, n_threads=self._n_threads)

@@ -1,0 +1,200 @@
+"""What the service does when more is asked of it than it can do.
+
+    python -m benchmarks.overload [--seconds 60]
+
+First its capacity is measured (64 clients, short texts, one a request), then four times as many requests a second are
+sent for a minute, while `/livez` is asked ten times a second; then it is seen how soon it is back to normal. After that
+500 clients ask and give up after 0.1 s, and 200 requests follow as they would on any day. Clients and server share this
+machine. Writes `results/overload.json` and `overload.md`, and ends with 1 where a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import Connection, Sample, closed_loop, get, open_loop, percentile, post
+from benchmarks.serving import free_port, gapnlp_server
+from benchmarks.texts import CORPUS
+from gapnlp.engines.openvino import n_cores
+
+RESULTS = Path(__file__).parent / "results"
+N_CLIENTS = 64
+TIMES_CAPACITY = 4
+RECOVERS_WITHIN = 5.0  # seconds
+N_IMPATIENT = 500
+PATIENCE = 0.1  # seconds
+N_AFTER = 200
+SHORT = 130  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is asked, what was found."""
+
+    name: str
+    found: float
+    limit: float
+    unit: str
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is."""
+        return self.found <= self.limit
+
+
+def main() -> None:
+    """Run both parts and write the table."""
+    options = _options()
+    port = free_port()
+    with gapnlp_server(port, cache_texts=0):
+        figures = asyncio.run(_measure(port, seconds=options.seconds))
+    figures["command"] = f"python -m benchmarks.overload --seconds {options.seconds:g}"
+    figures["machine"] = f"{platform.machine()}, {n_cores()} cores, Python {platform.python_version()}"
+    options.save.mkdir(parents=True, exist_ok=True)
+    (options.save / "overload.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (options.save / "overload.md").write_text(_table(figures), encoding="utf-8")
+    sys.stdout.write(_table(figures))
+    raise SystemExit(0 if all(goal["is_met"] for goal in figures["goals"]) else 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--save", type=Path, default=RESULTS, metavar="DIR")
+    return parser.parse_args()
+
+
+async def _measure(port: int, *, seconds: float) -> dict[str, Any]:
+    requests = _requests()
+    await _usual(port, requests, n=200)
+    capacity, usual = await _usual(port, requests, n=1500)
+    few = await _few(port, requests)
+    overload = await _overload(port, requests, rate=TIMES_CAPACITY * capacity, seconds=seconds)
+    back = await _until_usual(port, requests, usual=few)
+    gone = await _impatient(port, requests)
+    after = await closed_loop(port, itertools.islice(requests, N_AFTER), n_clients=N_CLIENTS)
+    goals = [
+        *_overload_goals(*overload, back=back),
+        Goal("of 200 requests after 500 that gave up, not answered", sum(s.status != 200 for s in after), 0, ""),
+        Goal("their p99 against the usual one", percentile(after, 0.99) / percentile(usual, 0.99), 1.2, "times"),
+        Goal("texts left waiting", await _waiting(port), 0, ""),
+    ]
+    return {
+        "capacity": capacity,
+        "sent_per_second": len(overload[0]) / seconds,
+        "statuses": {str(status): n for status, n in Counter(s.status for s in overload[0]).most_common()},
+        "gave_up": gone,
+        "usual_p99": percentile(usual, 0.99),
+        "goals": [asdict(goal) | {"is_met": goal.is_met} for goal in goals],
+    }
+
+
+def _overload_goals(samples: Sequence[Sample], live: Sequence[Sample], *, back: float) -> list[Goal]:
+    refused = [sample for sample in samples if sample.status == 429]
+    return [
+        Goal("answers other than 200 and 429", sum(s.status not in {200, 429} for s in samples), 0, ""),
+        Goal("429 without Retry-After", sum("retry-after" not in s.headers for s in refused), 0, ""),
+        Goal("p99 of a refusal", percentile(refused, 0.99) * 1000, 50, "ms"),
+        Goal("p99 of `/livez` meanwhile", percentile(live, 0.99) * 1000, 100, "ms"),
+        Goal("`/livez` not 200", sum(s.status != 200 for s in live), 0, ""),
+        Goal("back to normal after", back, RECOVERS_WITHIN, "s"),
+    ]
+
+
+def _requests() -> Iterator[bytes]:
+    """Yield requests with short texts, no two alike."""
+    with CORPUS.open(encoding="utf-8") as file:
+        texts = [text for line in file if len(text := json.loads(line)["text"]) <= SHORT]
+    for count in itertools.count():
+        yield post("/v1/classify", {"text": f"{texts[count % len(texts)]} {count}"})
+
+
+async def _usual(port: int, requests: Iterator[bytes], *, n: int) -> tuple[float, list[Sample]]:
+    began = time.perf_counter()
+    samples = await closed_loop(port, itertools.islice(requests, n), n_clients=N_CLIENTS)
+    return len(samples) / (time.perf_counter() - began), samples
+
+
+async def _few(port: int, requests: Iterator[bytes]) -> float:
+    """Return the usual time of an answer, in seconds, when a few clients ask."""
+    return percentile(await closed_loop(port, itertools.islice(requests, 100), n_clients=4), 0.5)
+
+
+async def _overload(
+    port: int, requests: Iterator[bytes], *, rate: float, seconds: float
+) -> tuple[list[Sample], list[Sample]]:
+    flood = asyncio.create_task(open_loop(port, requests, rate=rate, seconds=seconds))
+    live = await open_loop(port, itertools.repeat(get("/livez")), rate=10, seconds=seconds)
+    return await flood, live
+
+
+async def _until_usual(port: int, requests: Iterator[bytes], *, usual: float) -> float:
+    """Return after how many seconds a few clients are answered as fast as before, give or take a half."""
+    began = time.perf_counter()
+    while True:
+        samples = await closed_loop(port, itertools.islice(requests, 20), n_clients=4)
+        seconds = time.perf_counter() - began
+        answered = all(sample.status == 200 for sample in samples)
+        if (answered and percentile(samples, 0.5) <= 1.5 * usual) or seconds > 10 * RECOVERS_WITHIN:
+            return seconds
+
+
+async def _impatient(port: int, requests: Iterator[bytes]) -> int:
+    """Let clients ask and hang up; return how many had no answer by then."""
+
+    async def one(request: bytes) -> bool:
+        connection = await Connection.open(port)
+        try:
+            await asyncio.wait_for(connection.send(0, request), PATIENCE)
+        except TimeoutError:
+            return True
+        finally:
+            connection.close()
+        return False
+
+    gone = await asyncio.gather(*(one(request) for request in itertools.islice(requests, N_IMPATIENT)))
+    return sum(gone)
+
+
+async def _waiting(port: int) -> float:
+    """Return how many texts wait, once nobody asks any more."""
+    await asyncio.sleep(0.5)
+    connection = await Connection.open(port)
+    sample = await connection.send(0, get("/metrics"))
+    connection.close()
+    lines = sample.body.decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("gapnlp_queue_texts "))
+
+
+def _table(figures: dict[str, Any]) -> str:
+    statuses = ", ".join(f"{n:,} with {status}" for status, n in figures["statuses"].items())
+    lines = [
+        "# The service under overload",
+        "",
+        f"Made by `{figures['command']}` on {figures['machine']}; clients and server share it.",
+        f"Capacity: {figures['capacity']:,.0f} short texts a second. Sent: {figures['sent_per_second']:,.0f} a second.",
+        f"Answers: {statuses}.",
+        f"{figures['gave_up']} of {N_IMPATIENT} clients gave up after {PATIENCE} s.",
+        "",
+        "| what | found | at most | |",
+        "|---|---|---|---|",
+    ]
+    for goal in figures["goals"]:
+        found, limit = (f"{goal[key]:,.3g} {goal['unit']}".strip() for key in ("found", "limit"))
+        lines.append(f"| {goal['name']} | {found} | {limit} | {'met' if goal['is_met'] else 'missed'} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()

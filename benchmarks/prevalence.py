@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.adjustment import adjust
 from gapnlp.calibration import logit, sigmoid
-from gapnlp.gap_score import (
+from gapnlp.prevalence.adjustment import adjust
+from gapnlp.prevalence.gap_score import (
     GapRows,
     GapScore,
     ValidationScores,
@@ -36,7 +36,7 @@ from gapnlp.gap_score import (
     likeliest_share,
     score_gains,
 )
-from gapnlp.shift import ALARM_LEVEL, label_shift_p_value
+from gapnlp.prevalence.shift import ALARM_LEVEL, label_shift_p_value
 from gapnlp.taxonomy import LABELS
 
 FloatArray = npt.NDArray[np.float64]

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.alert import Alert, find_changes
-from gapnlp.comparison import compare_segments
-from gapnlp.gap_score import GapScore, ValidationScores
 from gapnlp.model_dir import load_model_dir
 from gapnlp.prevalence import Moments, fit_gap_scores, score_texts
-from gapnlp.scale import ScoreScale
-from gapnlp.segment import estimate_segments
+from gapnlp.prevalence.alert import Alert, find_changes
+from gapnlp.prevalence.comparison import compare_segments
+from gapnlp.prevalence.gap_score import GapScore, ValidationScores
+from gapnlp.prevalence.scale import ScoreScale
+from gapnlp.prevalence.segment import estimate_segments
+from gapnlp.prevalence.trend import estimate_trend
 from gapnlp.taxonomy import LABELS
-from gapnlp.trend import estimate_trend
 
 FloatArray = npt.NDArray[np.float64]
 Figures = dict[str, Any]

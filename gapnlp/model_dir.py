@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from gapnlp.calibration import Calibration
 from gapnlp.errors import ModelError, ModelNotFoundError, UnsafeModelError
-from gapnlp.gap_score import ValidationScores
+from gapnlp.prevalence.gap_score import ValidationScores
 from gapnlp.taxonomy import LABELS
 
 FORMAT = 1

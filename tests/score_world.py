@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gapnlp.gap_score import GapScore
-from gapnlp.prevalence import Moments, moments
+from gapnlp.prevalence.estimate import Moments, moments
+from gapnlp.prevalence.gap_score import GapScore
 
 
 def likelihood(rng, n, carries):

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gapnlp.adjustment import adjust
-from gapnlp.gap_score import GapScore
 from gapnlp.intervals import z_value
+from gapnlp.prevalence.adjustment import adjust
+from gapnlp.prevalence.gap_score import GapScore
 
 SCORE = GapScore(
     label="policy",

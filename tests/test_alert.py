@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from score_world import World, shifted, side_by_side
 
-from gapnlp.alert import MAX_ALERTS, MIN_PERIODS, find_changes
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.prevalence import Moments
+from gapnlp.prevalence.estimate import Moments
+from gapnlp.prevalence.alert import MAX_ALERTS, MIN_PERIODS, find_changes
 
 WORLD = World()
 N = 24

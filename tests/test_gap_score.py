@@ -7,7 +7,7 @@ import pytest
 
 from gapnlp.calibration import sigmoid
 from gapnlp.errors import CorpusError
-from gapnlp.gap_score import (
+from gapnlp.prevalence.gap_score import (
     MIN_ROWS,
     ValidationScores,
     fit_gap_rows,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gapnlp.pooling import MIN_GROUPS, between_variance, pool
+from gapnlp.prevalence.pooling import MIN_GROUPS, between_variance, pool
 
 
 def test_between_variance_makes_the_weighted_squares_as_large_as_expected():

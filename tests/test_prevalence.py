@@ -10,7 +10,7 @@ import pytest
 
 from gapnlp.calibration import sigmoid
 from gapnlp.errors import ConfigError, InputError
-from gapnlp.prevalence import (
+from gapnlp.prevalence.estimate import (
     ASSUMPTION,
     BLIND,
     ValidationScores,

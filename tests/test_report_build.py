@@ -16,7 +16,7 @@ from gapnlp.archive.audit_file import AuditFiles, write_audit
 from gapnlp.archive.labelled import read_labelled, read_texts
 from gapnlp.audit import choose_design, draw_rows
 from gapnlp.errors import ColumnError, ConfigError, InputError
-from gapnlp.prevalence import ASSUMPTION, SHIFTED
+from gapnlp.prevalence.estimate import ASSUMPTION, SHIFTED
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report import ReportOptions, build_report
 from gapnlp.report.answer import UNLIKE, write_answer

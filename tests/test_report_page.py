@@ -11,9 +11,11 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from gapnlp.alert import Alert
-from gapnlp.comparison import REST, Difference
 from gapnlp.errors import MissingExtraError
+from gapnlp.prevalence.alert import Alert
+from gapnlp.prevalence.comparison import REST, Difference
+from gapnlp.prevalence.segment import SegmentEstimate, Segments
+from gapnlp.prevalence.trend import Trend
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.charts import ShareAxis, draw_bars, draw_groups, draw_periods, share_range
 from gapnlp.report.content import (
@@ -30,9 +32,7 @@ from gapnlp.report.content import (
 )
 from gapnlp.report.page import render_page
 from gapnlp.report.words import SEVERAL, about, share
-from gapnlp.segment import SegmentEstimate, Segments
 from gapnlp.taxonomy import LABELS, load_taxonomy
-from gapnlp.trend import Trend
 
 SHARES = {"knowledge": 0.061, "policy": 0.2, "delivery": 0.164, "communication": 0.312, "customer": 0.108}
 ANSWER = Answer(

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from score_world import World, shifted
 
-from gapnlp.adjustment import adjust
-from gapnlp.scale import ScoreScale, p_value
+from gapnlp.prevalence.adjustment import adjust
+from gapnlp.prevalence.scale import ScoreScale, p_value
 
 WORLD = World()
 

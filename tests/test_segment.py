@@ -7,8 +7,8 @@ import pytest
 from score_world import World, shifted, side_by_side
 
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.prevalence import ASSUMPTION, BLIND, Moments
-from gapnlp.segment import estimate_segments, merge, within_variance
+from gapnlp.prevalence.estimate import ASSUMPTION, BLIND, Moments
+from gapnlp.prevalence.segment import estimate_segments, merge, within_variance
 
 WORLD = World()
 SIZES = np.array([3000, 2000, 1200, 900, 300, 200, 150, 120, 90, 70, 50, 40])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gapnlp.shift import chi_square_tail, label_shift_p_value
+from gapnlp.prevalence.shift import chi_square_tail, label_shift_p_value
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 7, 10])

@@ -6,8 +6,8 @@ from scipy import stats
 from score_world import World, shifted, side_by_side
 
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.prevalence import ASSUMPTION, Moments
-from gapnlp.trend import EARLIER, estimate_trend
+from gapnlp.prevalence.estimate import ASSUMPTION, Moments
+from gapnlp.prevalence.trend import EARLIER, estimate_trend
 
 WORLD = World()
 N = 12

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from gapnlp.archive.audit_file import read_audit
 from gapnlp.audit import Audit, audited_estimates
 from gapnlp.errors import ConfigError, InputError
-from gapnlp.gap_score import ValidationScores
 from gapnlp.intervals import z_value
 from gapnlp.model_dir import load_model_dir
 from gapnlp.prevalence import estimate_prevalence
+from gapnlp.prevalence.gap_score import ValidationScores
+from gapnlp.prevalence.segment import MIN_TEXTS
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.answer import write_answer
 from gapnlp.report.content import GapSection, Quality, ReportContent, Split, Timeline
@@ -27,7 +28,6 @@ from gapnlp.report.method import describe_method
 from gapnlp.report.parts import Limits, Sums, build_split, build_timeline
 from gapnlp.report.reading import Archive, Wanted, read_archive
 from gapnlp.report.words import SEVERAL, collect_notes, gap_summary, share
-from gapnlp.segment import MIN_TEXTS
 from gapnlp.taxonomy import LABELS, NONE, load_taxonomy
 
 FloatArray = npt.NDArray[np.float64]

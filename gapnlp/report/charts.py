@@ -13,11 +13,11 @@ from html import escape
 from math import ceil
 from typing import Any
 
-from gapnlp.alert import Alert
 from gapnlp.errors import MissingExtraError
+from gapnlp.prevalence.alert import Alert
+from gapnlp.prevalence.segment import SegmentEstimate
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.words import is_known, share
-from gapnlp.segment import SegmentEstimate
 
 Spec = dict[str, Any]
 Row = dict[str, Any]

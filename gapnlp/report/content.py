@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gapnlp.alert import Alert
-from gapnlp.comparison import Difference
+from gapnlp.prevalence.alert import Alert
+from gapnlp.prevalence.comparison import Difference
+from gapnlp.prevalence.segment import Segments
+from gapnlp.prevalence.trend import Trend
 from gapnlp.records import PrevalenceEstimate
-from gapnlp.segment import Segments
 from gapnlp.taxonomy import Gap
-from gapnlp.trend import Trend
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapnlp.alert import MIN_PERIODS, Alert
-from gapnlp.comparison import Difference
+from gapnlp.prevalence.alert import MIN_PERIODS, Alert
+from gapnlp.prevalence.comparison import Difference
+from gapnlp.prevalence.segment import Segments
+from gapnlp.prevalence.trend import Slope
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.content import GroupAlert, Quality
 from gapnlp.report.words import SEVERAL, is_doubted, joined, name_of, points, share
-from gapnlp.segment import Segments
 from gapnlp.taxonomy import LABELS
-from gapnlp.trend import Slope
 
 MAX_FINDINGS = 8  # a list that nobody reads to its end finds nothing
 N_GAPS = len(LABELS)

@@ -15,13 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapnlp.alert import Alert
 from gapnlp.errors import MissingExtraError
+from gapnlp.prevalence.alert import Alert
+from gapnlp.prevalence.segment import SegmentEstimate
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.charts import draw_bars, draw_groups, draw_periods, readable, share_range
 from gapnlp.report.content import GapSection, Quotation, ReportContent, Split, Timeline
 from gapnlp.report.words import SEVERAL, about, is_known, points, share
-from gapnlp.segment import SegmentEstimate
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.alert import MIN_PERIODS, Alert, find_changes
-from gapnlp.comparison import compare_segments
-from gapnlp.gap_score import GapScore, ValidationScores
 from gapnlp.prevalence import Moments, fit_gap_scores, moments, score_texts
+from gapnlp.prevalence.alert import MIN_PERIODS, Alert, find_changes
+from gapnlp.prevalence.comparison import compare_segments
+from gapnlp.prevalence.gap_score import GapScore, ValidationScores
+from gapnlp.prevalence.segment import estimate_segments
+from gapnlp.prevalence.trend import estimate_trend
 from gapnlp.report.content import GroupAlert, Split, Timeline
 from gapnlp.report.dates import Over, Periods
 from gapnlp.report.findings import (
@@ -24,9 +26,7 @@ from gapnlp.report.findings import (
 )
 from gapnlp.report.reading import Archive
 from gapnlp.report.words import shared_notes
-from gapnlp.segment import estimate_segments
 from gapnlp.taxonomy import LABELS
-from gapnlp.trend import estimate_trend
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gapnlp.errors import MissingExtraError
+from gapnlp.prevalence.segment import SegmentEstimate
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.content import ReportContent
-from gapnlp.segment import SegmentEstimate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gapnlp.prevalence import SHIFTED
+from gapnlp.prevalence.estimate import SHIFTED
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.taxonomy import NONE, load_taxonomy
 

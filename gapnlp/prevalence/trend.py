@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.errors import CorpusError
-from gapnlp.gap_score import GapScore
-from gapnlp.pooling import SMALLEST_VARIANCE, between_variance
-from gapnlp.prevalence import ASSUMPTION, Moments
+from gapnlp.prevalence.estimate import ASSUMPTION, Moments
+from gapnlp.prevalence.gap_score import GapScore
+from gapnlp.prevalence.pooling import SMALLEST_VARIANCE, between_variance
+from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.segment import MIN_TEXTS, SegmentEstimate, check_groups, within_variance
 from gapnlp.records import PrevalenceEstimate
-from gapnlp.scale import ScoreScale, p_value
-from gapnlp.segment import MIN_TEXTS, SegmentEstimate, check_groups, within_variance
 
 FloatArray = npt.NDArray[np.float64]
 

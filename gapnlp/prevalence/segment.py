@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.gap_score import GapScore
 from gapnlp.intervals import Interval, z_value
-from gapnlp.pooling import MIN_GROUPS, pool
-from gapnlp.prevalence import ASSUMPTION, BLIND, FEW, FEW_ROWS, Moments
+from gapnlp.prevalence.estimate import ASSUMPTION, BLIND, FEW, FEW_ROWS, Moments
+from gapnlp.prevalence.gap_score import GapScore
+from gapnlp.prevalence.pooling import MIN_GROUPS, pool
+from gapnlp.prevalence.scale import ScoreScale
 from gapnlp.records import PrevalenceEstimate
-from gapnlp.scale import ScoreScale
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.adjustment import adjust
 from gapnlp.errors import InputError, MissingExtraError
-from gapnlp.gap_score import (
+from gapnlp.intervals import z_value
+from gapnlp.prevalence.adjustment import adjust
+from gapnlp.prevalence.gap_score import (
     MIN_ROWS,
     GapRows,
     GapScore,
@@ -27,29 +28,13 @@ from gapnlp.gap_score import (
     fit_gap_score,
     gains,
     score_gains,
-    sld,
 )
-from gapnlp.intervals import z_value
+from gapnlp.prevalence.shift import ALARM_LEVEL, label_shift_p_value
 from gapnlp.records import PrevalenceEstimate
-from gapnlp.shift import ALARM_LEVEL, label_shift_p_value
 from gapnlp.taxonomy import LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "GapScore",
-    "Moments",
-    "ValidationScores",
-    "counted_share",
-    "estimate_prevalence",
-    "fit_gap_scores",
-    "moments",
-    "probabilistic_count",
-    "score_texts",
-    "sld",
-    "to_frame",
-]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

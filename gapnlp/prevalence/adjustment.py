@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.gap_score import GapScore
 from gapnlp.intervals import Interval, fieller_interval, t_value
+from gapnlp.prevalence.gap_score import GapScore
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

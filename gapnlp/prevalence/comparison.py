@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.gap_score import GapScore
-from gapnlp.prevalence import Moments
-from gapnlp.scale import ScoreScale, p_value
-from gapnlp.segment import MIN_TEXTS, check_groups, within_variance
+from gapnlp.prevalence.estimate import Moments
+from gapnlp.prevalence.gap_score import GapScore
+from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.segment import MIN_TEXTS, check_groups, within_variance
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.adjustment import adjust
-from gapnlp.gap_score import GapScore
 from gapnlp.intervals import Interval, fieller_interval, t_value
+from gapnlp.prevalence.adjustment import adjust
+from gapnlp.prevalence.gap_score import GapScore
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -82,7 +82,7 @@ class ScoreScale:
         return np.asarray(t * v1 + (1 - t) * v0 + t * (1 - t) * self.length**2)
 
     def level(self, mean: FloatArray, n: npt.ArrayLike, *, confidence: float) -> Interval:
-        """Give an interval for each group's share, on nothing but its own texts: see `gapnlp.adjustment.adjust`.
+        """Give an interval for each group's share, on nothing but its own texts: see `adjust`.
 
         It is for the share in the stream that the group's texts came from: a branch is judged, not its last post.
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.errors import ConfigError
-from gapnlp.gap_score import GapScore
-from gapnlp.pooling import SMALLEST_VARIANCE, between_variance
-from gapnlp.prevalence import Moments
-from gapnlp.scale import ScoreScale, p_value
-from gapnlp.segment import MIN_TEXTS, check_groups
-from gapnlp.trend import Series
+from gapnlp.prevalence.estimate import Moments
+from gapnlp.prevalence.gap_score import GapScore
+from gapnlp.prevalence.pooling import SMALLEST_VARIANCE, between_variance
+from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.segment import MIN_TEXTS, check_groups
+from gapnlp.prevalence.trend import Series
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from serve.inference.priority import step_back
 
 if TYPE_CHECKING:
     from gapnlp.engines import EngineName
-    from gapnlp.gap_score import ValidationScores
+    from gapnlp.prevalence.gap_score import ValidationScores
 
 _WARM_WORDS = (8, 20, 40, 80, 160, 230)
 _WARM_ROWS = (1, 2, 4, 8, 16, 32)

@@ -14,6 +14,8 @@ PUBLIC ?=
 UNLABELLED ?=
 # Texts to time with (JSON Lines with a column text); without them `make bench` makes some up.
 TEXTS ?=
+# The Python of an environment with infinity-emb[server,torch], to be timed beside the service.
+INFINITY ?=
 # bf16 pays on CPUs with AMX, auto everywhere else.
 PRECISION ?= auto
 TRAIN = $(GAPNLP) train --validation data/validation.jsonl --set optim.precision=$(PRECISION)
@@ -79,6 +81,10 @@ bench: $(VENV)/encoders $(JOINED)
 	$(BIN)/python -m benchmarks.prevalence
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.trend
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check litserve
+	$(BIN)/python -m benchmarks.service $(INFINITY:%=--infinity %)
+	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf $(VENV) out runs build dist

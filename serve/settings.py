@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         True, description="Keep predictions, so that feedback and prevalence can name them."
     )
     store_text: bool = Field(False, description="Keep the customers' texts too; otherwise their hashes alone.")
-    retention_days: _Count = Field(90, description="Predictions, feedback, deliveries and what undo needs go after so long.")
+    retention_days: _Count = Field(90, description="Then predictions, feedback and deliveries go, and what undo needs.")
     idempotency_hours: _Count = Field(24, description="How long the answer to an Idempotency-Key is kept.")
 
     require_keys: bool = Field(

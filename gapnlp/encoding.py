@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 100_000
 WINDOW_OVERLAP = 64
+_FEW = 4  # texts: handing so few to threads, and waiting for them, takes longer than to encode them here
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +96,20 @@ class TextEncoder:
 
     def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
         clean = [replace_surrogates(text[:MAX_CHARACTERS]) for text in texts]
-        found = []
-        for text, encoding in zip(texts, self._tokenizer.encode_batch(clean, add_special_tokens=False), strict=True):
-            ids, offsets = encoding.ids, encoding.offsets
-            cuts = windows(len(ids), size=self._size, overlap=self._overlap)
-            found.append(
-                EncodedText(
-                    text,
-                    [
-                        EncodedWindow([*self._first, *ids[start:end], *self._last], offsets[start:end])
-                        for start, end in cuts
-                    ],
-                )
-            )
-        return found
+        if len(clean) <= _FEW:
+            encodings = [self._tokenizer.encode(text, add_special_tokens=False) for text in clean]
+        else:
+            encodings = self._tokenizer.encode_batch(clean, add_special_tokens=False)
+        return [
+            EncodedText(text, self._windows(encoding.ids, encoding.offsets))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def _windows(self, ids: list[int], offsets: list[tuple[int, int]]) -> list[EncodedWindow]:
+        return [
+            EncodedWindow([*self._first, *ids[start:end], *self._last], offsets[start:end])
+            for start, end in windows(len(ids), size=self._size, overlap=self._overlap)
+        ]
 
 
 def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

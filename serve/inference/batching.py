@@ -1,20 +1,20 @@
 """Texts of many requests, read together.
 
-All of the queue lives in the event loop, so it needs no locks; only the model runs in threads, as many at a time as it
-has cores for. While they are busy texts gather, and each thread that comes free takes the oldest one and those of its
-like: a batch is as large as the load makes it, and nobody waits for a clock.
+The model runs in threads, as many as it has cores for. While they are busy texts gather, and each thread that comes
+free takes the oldest one and those of its like: a batch is as large as the load makes it, and nobody waits for a clock.
+A thread takes its next batch by itself, without the event loop, which has answers to write by then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gapnlp.engines.batch import PAD_TO
@@ -154,13 +154,13 @@ class Batcher:
         self._on_batch = on_batch
         self._n_slots = classifier.n_parallel
         self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify", initializer=step_back)
-        self._lanes: list[_Lane] = []
-        self.swap(classifier)
+        self._lanes = [_Lane(classifier.serial(), PredictionCache(self._limits.cache_texts))]
         self._order = 0
         self._n_running = 0
         self._waiting_tokens = 0
         self._tokens_per_second = 0.0
         self._is_scheduled = False
+        self._lock = threading.Lock()  # of what waits: the loop adds to it, the threads take from it
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -172,7 +172,8 @@ class Batcher:
 
     def swap(self, classifier: GapClassifier) -> None:
         """Let another model read what comes from now on; what waits is read by the one it came for."""
-        self._lanes.append(_Lane(classifier.serial(), PredictionCache(self._limits.cache_texts)))
+        with self._lock:
+            self._lanes.append(_Lane(classifier.serial(), PredictionCache(self._limits.cache_texts)))
 
     def is_full(self) -> bool:
         """Say whether a request would be refused."""
@@ -246,11 +247,12 @@ class Batcher:
         too_many = self.n_waiting + len(jobs) > limit or self._waiting_tokens + tokens > limit * USUAL_TOKENS
         if self.n_waiting and too_many:
             raise QueueFullError(self.retry_after())
-        if lane not in self._lanes:  # its model was replaced while the texts were cut
-            self._lanes.insert(0, lane)
-        for job in jobs:
-            lane.put(job)
-        self._count(jobs[0].request, len(jobs), tokens)
+        with self._lock:
+            if lane not in self._lanes:  # its model was replaced while the texts were cut
+                self._lanes.insert(0, lane)
+            for job in jobs:
+                lane.put(job)
+            self._count(jobs[0].request, len(jobs), tokens)
         self._idle.clear()
         if not self._is_scheduled:  # once the loop has seen to all that came with this turn of it
             self._is_scheduled = True
@@ -259,7 +261,8 @@ class Batcher:
     def _forget(self, request: _Request) -> None:
         """Count what still waits of a request that is over as gone; the jobs themselves are dropped when met."""
         request.done.cancel()
-        self._count(request, -request.n_queued, -request.tokens_queued)
+        with self._lock:
+            self._count(request, -request.n_queued, -request.tokens_queued)
 
     def _count(self, request: _Request, n_texts: int, tokens: int) -> None:
         request.n_queued += n_texts
@@ -267,40 +270,44 @@ class Batcher:
         self.n_waiting += n_texts
         self._waiting_tokens += tokens
 
-    def _fill(self) -> None:
-        """Give every free thread a batch."""
+    def _fill(self, _ended: asyncio.Future[None] | None = None) -> None:
+        """Set free threads to work, if there is any."""
+        loop = asyncio.get_running_loop()
         self._is_scheduled = False
-        while self._n_running < self._n_slots and (found := self._take()):
-            self._run(*found)
+        if _ended:
+            self._n_running -= 1
+        for _ in range(min(self._n_slots - self._n_running, self.n_waiting)):
+            self._n_running += 1
+            loop.run_in_executor(self._threads, self._work, loop).add_done_callback(self._fill)
         if not self._n_running:
             self._idle.set()
 
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read one batch after the other until nothing waits. Runs in a thread."""
+        while found := self._take():
+            lane, jobs = found
+            started = time.perf_counter()
+            results = _read(lane.classifier, [job.text for job in jobs])
+            loop.call_soon_threadsafe(self._deliver, lane.cache, jobs, results, time.perf_counter() - started)
+
     def _take(self) -> tuple[_Lane, list[_Job]] | None:
         """Take a batch for the oldest model that still has texts; one that has none and is not the last goes."""
-        while True:
-            lane = self._lanes[0]
-            jobs = lane.take(self._limits.tokens_per_batch)
-            if jobs:
-                for job in jobs:
-                    self._count(job.request, -1, -job.tokens)
-                return lane, jobs
-            if len(self._lanes) == 1:
-                return None
-            del self._lanes[0]
-
-    def _run(self, lane: _Lane, jobs: list[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        self._n_running += 1
-        running = loop.run_in_executor(self._threads, _read, lane.classifier, [job.text for job in jobs])
-        running.add_done_callback(partial(self._deliver, lane.cache, jobs, time.perf_counter()))
+        with self._lock:
+            while True:
+                lane = self._lanes[0]
+                jobs = lane.take(self._limits.tokens_per_batch)
+                if jobs:
+                    for job in jobs:
+                        self._count(job.request, -1, -job.tokens)
+                    return lane, jobs
+                if len(self._lanes) == 1:
+                    return None
+                del self._lanes[0]
 
     def _deliver(
-        self, cache: PredictionCache, jobs: list[_Job], started: float, running: asyncio.Future[list[_Result]]
+        self, cache: PredictionCache, jobs: Sequence[_Job], results: Sequence[_Result], seconds: float
     ) -> None:
-        seconds = time.perf_counter() - started
-        self._n_running -= 1
-        self._fill()
-        for job, result in zip(jobs, running.result(), strict=True):
+        for job, result in zip(jobs, results, strict=True):
             _settle(job, result)
             if not isinstance(result, EngineFailedError):
                 cache.put(job.key, result)

@@ -11,15 +11,14 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapnlp.engines.batch import PAD_TO
 from serve.inference.cache import PredictionCache, key_of
-from serve.inference.errors import DeadlineError, EngineFailedError, QueueFullError, StoppedError
+from serve.inference.errors import EngineFailedError, QueueFullError, StoppedError
+from serve.inference.lane import Job, Lane, Request
 from serve.inference.priority import step_back
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 USUAL_TOKENS = 64  # a text's, for turning a limit of texts into one of tokens
 LONGEST_RETRY = 60  # seconds
-_LONG = 256  # tokens: what is longer has several windows
 _MANY_CHARACTERS = 4000  # from here on cutting them into tokens takes the event loop too long
 _RATE_MEMORY = 0.9  # weight of what was known when a batch says how fast it was
 
@@ -50,80 +48,6 @@ class BatchLimits:
     max_waiting: int = 1024
     tokens_per_batch: int = 1024
     cache_texts: int = 10_000
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    """Texts that came together.
-
-    Attributes:
-        done: Resolves to nothing when every text has its prediction.
-        predictions: In the order of the texts; None where one is still to come.
-        n_left: How many are still to come.
-        n_queued: How many no thread has taken yet.
-        tokens_queued: Theirs.
-    """
-
-    done: asyncio.Future[None]
-    predictions: list[Prediction | None]
-    n_left: int
-    n_queued: int = 0
-    tokens_queued: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """One text that waits.
-
-    Attributes:
-        order: Counts up: the lower, the older.
-        index: Which of its request's texts it is.
-        key: What the cache knows it by.
-        tokens: How many it has.
-    """
-
-    order: int
-    request: _Request
-    index: int
-    text: EncodedText
-    key: bytes
-    tokens: int
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """What waits for one model: jobs by length, the oldest first in each."""
-
-    classifier: GapClassifier
-    cache: PredictionCache
-    buckets: dict[int, deque[_Job]] = field(default_factory=dict)
-
-    def put(self, job: _Job) -> None:
-        self.buckets.setdefault(_bucket(job.tokens), deque()).append(job)
-
-    def take(self, most_tokens: int) -> list[_Job]:
-        """Take the oldest job, and after it those of its length until there are tokens enough."""
-        heads = [bucket for bucket in list(self.buckets) if self._drop_dead(bucket)]
-        if not heads:
-            return []
-        jobs = self.buckets[min(heads, key=lambda bucket: self.buckets[bucket][0].order)]
-        taken = [jobs.popleft()]
-        tokens = taken[0].tokens
-        while jobs and tokens + jobs[0].tokens <= most_tokens:
-            job = jobs.popleft()
-            if not job.request.done.done():
-                taken.append(job)
-                tokens += job.tokens
-        return taken
-
-    def _drop_dead(self, bucket: int) -> bool:
-        """Drop the jobs at the head that nobody waits for any more; say whether one is left."""
-        jobs = self.buckets[bucket]
-        while jobs and jobs[0].request.done.done():
-            jobs.popleft()
-        if not jobs:
-            del self.buckets[bucket]
-        return bool(jobs)
 
 
 class Batcher:
@@ -154,7 +78,7 @@ class Batcher:
         self._on_batch = on_batch
         self._n_slots = classifier.n_parallel
         self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify", initializer=step_back)
-        self._lanes = [_Lane(classifier.serial(), PredictionCache(self._limits.cache_texts))]
+        self._lanes = [Lane(classifier.serial(), PredictionCache(self._limits.cache_texts))]
         self._order = 0
         self._n_running = 0
         self._waiting_tokens = 0
@@ -173,7 +97,7 @@ class Batcher:
     def swap(self, classifier: GapClassifier) -> None:
         """Let another model read what comes from now on; what waits is read by the one it came for."""
         with self._lock:
-            self._lanes.append(_Lane(classifier.serial(), PredictionCache(self._limits.cache_texts)))
+            self._lanes.append(Lane(classifier.serial(), PredictionCache(self._limits.cache_texts)))
 
     def is_full(self) -> bool:
         """Say whether a request would be refused."""
@@ -207,12 +131,12 @@ class Batcher:
         if self._closed:
             raise StoppedError("got a text after the end: the service has stopped")
         lane = self._lanes[-1]
-        request = _Request(loop.create_future(), [None] * len(texts), len(texts))
+        request = Request(loop.create_future(), [None] * len(texts), len(texts))
         keys = _answer_known(request, texts, lane)
         if keys:
             encoded = await self._encode([texts[index] for index in keys], lane)
             self._enqueue(lane, [self._new_job(request, *item) for item in zip(keys.items(), encoded, strict=True)])
-            timer = loop.call_later(timeout, _expire, request, timeout)
+            timer = loop.call_later(timeout, request.expire, timeout)
             try:
                 await request.done
             finally:
@@ -226,7 +150,7 @@ class Batcher:
         await self._idle.wait()
         self._threads.shutdown(wait=False)
 
-    async def _encode(self, texts: Sequence[str], lane: _Lane) -> list[EncodedText]:
+    async def _encode(self, texts: Sequence[str], lane: Lane) -> list[EncodedText]:
         if self.is_full():  # before the work
             raise QueueFullError(self.retry_after())
         if sum(map(len, texts)) < _MANY_CHARACTERS:
@@ -236,12 +160,12 @@ class Batcher:
             raise StoppedError("the service has stopped before the texts were read")
         return encoded
 
-    def _new_job(self, request: _Request, place: tuple[int, bytes], text: EncodedText) -> _Job:
+    def _new_job(self, request: Request, place: tuple[int, bytes], text: EncodedText) -> Job:
         self._order += 1
         index, key = place
-        return _Job(self._order, request, index, text, key, max(1, text.n_tokens))
+        return Job(self._order, request, index, text, key, max(1, text.n_tokens))
 
-    def _enqueue(self, lane: _Lane, jobs: Sequence[_Job]) -> None:
+    def _enqueue(self, lane: Lane, jobs: Sequence[Job]) -> None:
         tokens = sum(job.tokens for job in jobs)
         limit = self._limits.max_waiting
         too_many = self.n_waiting + len(jobs) > limit or self._waiting_tokens + tokens > limit * USUAL_TOKENS
@@ -258,13 +182,13 @@ class Batcher:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._fill)
 
-    def _forget(self, request: _Request) -> None:
+    def _forget(self, request: Request) -> None:
         """Count what still waits of a request that is over as gone; the jobs themselves are dropped when met."""
         request.done.cancel()
         with self._lock:
             self._count(request, -request.n_queued, -request.tokens_queued)
 
-    def _count(self, request: _Request, n_texts: int, tokens: int) -> None:
+    def _count(self, request: Request, n_texts: int, tokens: int) -> None:
         request.n_queued += n_texts
         request.tokens_queued += tokens
         self.n_waiting += n_texts
@@ -290,7 +214,7 @@ class Batcher:
             results = _read(lane.classifier, [job.text for job in jobs])
             loop.call_soon_threadsafe(self._deliver, lane.cache, jobs, results, time.perf_counter() - started)
 
-    def _take(self) -> tuple[_Lane, list[_Job]] | None:
+    def _take(self) -> tuple[Lane, list[Job]] | None:
         """Take a batch for the oldest model that still has texts; one that has none and is not the last goes."""
         with self._lock:
             while True:
@@ -304,11 +228,9 @@ class Batcher:
                     return None
                 del self._lanes[0]
 
-    def _deliver(
-        self, cache: PredictionCache, jobs: Sequence[_Job], results: Sequence[_Result], seconds: float
-    ) -> None:
+    def _deliver(self, cache: PredictionCache, jobs: Sequence[Job], results: Sequence[_Result], seconds: float) -> None:
         for job, result in zip(jobs, results, strict=True):
-            _settle(job, result)
+            job.request.settle(job.index, result)
             if not isinstance(result, EngineFailedError):
                 cache.put(job.key, result)
         tokens = sum(job.tokens for job in jobs)
@@ -319,7 +241,7 @@ class Batcher:
             self._on_batch(len(jobs), tokens, seconds)
 
 
-def _answer_known(request: _Request, texts: Sequence[str], lane: _Lane) -> dict[int, bytes]:
+def _answer_known(request: Request, texts: Sequence[str], lane: Lane) -> dict[int, bytes]:
     """Answer the texts that were read before; return the others' places and keys."""
     keys = {}
     for index, text in enumerate(texts):
@@ -333,12 +255,6 @@ def _answer_known(request: _Request, texts: Sequence[str], lane: _Lane) -> dict[
     return keys
 
 
-def _bucket(tokens: int) -> int:
-    """Return which texts run together: those the engine pads to one width, and the longest by powers of two."""
-    width = -(-tokens // PAD_TO) * PAD_TO
-    return width if width <= _LONG else _LONG * tokens.bit_length()
-
-
 def _read(classifier: GapClassifier, texts: list[EncodedText]) -> list[_Result]:
     """Read a batch; where that fails, each text alone, so that one which breaks the model harms no other."""
     try:
@@ -349,21 +265,3 @@ def _read(classifier: GapClassifier, texts: list[EncodedText]) -> list[_Result]:
         error = EngineFailedError("the model failed on this text")
         error.__cause__ = exc
         return [error]
-
-
-def _settle(job: _Job, result: _Result) -> None:
-    request = job.request
-    if request.done.done():
-        return
-    if isinstance(result, EngineFailedError):
-        request.done.set_exception(result)
-        return
-    request.predictions[job.index] = result
-    request.n_left -= 1
-    if not request.n_left:
-        request.done.set_result(None)
-
-
-def _expire(request: _Request, timeout: float) -> None:
-    if not request.done.done():
-        request.done.set_exception(DeadlineError(f"the texts were not read within {timeout:g} s: send fewer at a time"))

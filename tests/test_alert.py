@@ -8,8 +8,8 @@ from scipy import stats
 from score_world import World, shifted, side_by_side
 
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.prevalence.estimate import Moments
 from gapnlp.prevalence.alert import MAX_ALERTS, MIN_PERIODS, find_changes
+from gapnlp.prevalence.estimate import Moments
 
 WORLD = World()
 N = 24

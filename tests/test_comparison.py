@@ -8,8 +8,8 @@ from scipy import stats
 from score_world import World, shifted, side_by_side
 
 from gapnlp.errors import ConfigError, CorpusError
-from gapnlp.prevalence.estimate import Moments
 from gapnlp.prevalence.comparison import REST, adjusted_p, compare_segments
+from gapnlp.prevalence.estimate import Moments
 
 WORLD = World()
 SIZES = np.array([50, 100, 200, 400, 800, 1600])

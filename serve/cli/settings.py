@@ -1,0 +1,137 @@
+"""`gapnlp settings`: what the service would run with."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gapnlp.cli.console import err_console, out_console, print_json
+from serve.cli.access import read_settings
+
+if TYPE_CHECKING:
+    from serve.settings import Settings
+
+HIDDEN = "**********"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting in force.
+
+    Attributes:
+        variable: The environment variable that sets it.
+        value: As it would be written in that variable; secrets are masked.
+        source: `environment` or `default`.
+        description: What it is for.
+    """
+
+    variable: str
+    value: str
+    source: str
+    description: str
+
+
+def settings(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the defaults as a table for a page.")] = False,
+) -> None:
+    """Show every setting of the service: its value with secrets masked, and where it comes from.
+
+    Example:
+      GAPNLP_PORT=9000 gapnlp settings
+    """
+    if as_markdown:
+        typer.echo(markdown_table(), nl=False)
+        return
+    in_force = list_settings(read_settings())
+    if as_json:
+        print_json([asdict(setting) for setting in in_force])
+    else:
+        _print_settings(in_force)
+    for name, nearest in unknown_variables(os.environ).items():
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        err_console().print(f"{name} is set, but the service has no such setting{hint}")
+
+
+def list_settings(settings: Settings) -> list[Setting]:
+    """Return every setting as it is in force, in the order of the documentation."""
+    return [
+        Setting(
+            _variable(name),
+            shown(name, getattr(settings, name)),
+            "environment" if name in settings.model_fields_set else "default",
+            field.description or "",
+        )
+        for name, field in type(settings).model_fields.items()
+    ]
+
+
+def shown(name: str, value: Any) -> str:
+    """Write a value as its variable would hold it; of a secret only what may be seen."""
+    from pydantic import SecretStr
+
+    if isinstance(value, SecretStr):
+        return _shown_url(value.get_secret_value()) if name == "database_url" else HIDDEN
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables GAPNLP_* that set nothing, each with the setting it may have meant."""
+    from serve.settings import PREFIX, Settings
+
+    known = [_variable(name) for name in Settings.model_fields]
+    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None) for name in unknown}
+
+
+def markdown_table() -> str:
+    """Return all settings and their defaults as a table in Markdown."""
+    from serve.settings import Settings
+
+    lines = ["| variable | default | what it is for |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = shown(name, field.default)
+        lines.append(f"| `{_variable(name)}` | {f'`{default}`' if default else ''} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _variable(name: str) -> str:
+    from serve.settings import PREFIX
+
+    return f"{PREFIX}{name.upper()}"
+
+
+def _shown_url(url: str) -> str:
+    """Return a database's URL without its password and options; nothing of one that cannot be read."""
+    from gapnlp.errors import GapnlpError
+    from serve.store.url import parse_url
+
+    try:
+        parsed = parse_url(url)
+    except GapnlpError:
+        return HIDDEN
+    scheme, _, rest = parsed.set(query={}).render_as_string(hide_password=True).partition("://")
+    return f"{scheme.partition('+')[0]}://{rest}{'?' + HIDDEN if parsed.query else ''}"
+
+
+def _print_settings(in_force: list[Setting]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("variable", "value", "from", "what it is for", box=box.SIMPLE_HEAD)
+    for setting in in_force:
+        style = "bold" if setting.source != "default" else None
+        table.add_row(setting.variable, setting.value, setting.source, setting.description, style=style)
+    out_console().print(table)

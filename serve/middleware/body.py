@@ -1,0 +1,147 @@
+"""Bodies: unpacked as they come, counted after that, stopped at the limit."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from serve.problem import MALFORMED, MEDIA, SLOW_CLIENT, TOO_LARGE, ProblemError, problem_answer
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_GZIP = 16 + zlib.MAX_WBITS
+_METHODS = frozenset({"POST", "PUT", "PATCH"})
+_ENCODINGS = "gzip, deflate"
+
+
+class BodyMiddleware:
+    """Hand bodies on without their Content-Encoding, and no more of them than may be.
+
+    What is wrong with a body is raised as a `ProblemError` in the route that reads it.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
+        """Wrap an app.
+
+        Args:
+            app: What reads the bodies.
+            max_bytes: Of a body, packed and unpacked.
+            seconds: In which the whole body must have come.
+        """
+        self.app = app
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] not in _METHODS:
+            await self.app(scope, receive, send)
+            return
+        try:
+            body = self._body_of(scope, receive)
+        except ProblemError as problem:
+            await problem_answer(scope, problem)(scope, receive, send)
+            return
+        await self.app(scope, body.receive, send)
+
+    def _body_of(self, scope: Scope, receive: Receive) -> _Body:
+        headers = Headers(scope=scope)
+        unpack = unpacker(headers.get("content-encoding", ""), max_bytes=self._max_bytes)
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
+            raise too_large(self._max_bytes)
+        return _Body(receive, unpack=unpack, max_bytes=self._max_bytes, seconds=self._seconds)
+
+
+class _Body:
+    """One body on its way in."""
+
+    def __init__(
+        self, receive: Receive, *, unpack: Callable[[bytes, bool], bytes] | None, max_bytes: int, seconds: float
+    ) -> None:
+        self._receive = receive
+        self._unpack = unpack
+        self._left = max_bytes
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+        self._ends_at = 0.0
+        self._is_read = False
+
+    async def receive(self) -> Message:
+        """Return the next message of the client."""
+        if self._is_read:
+            return await self._receive()
+        message = await (self._in_time() if self._ends_at else self._receive())
+        if message["type"] != "http.request":
+            return message
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        self._is_read = not more
+        if more and not self._ends_at:
+            self._ends_at = asyncio.get_running_loop().time() + self._seconds
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise too_large(self._max_bytes)
+        if self._unpack is None:
+            return message
+        return {"type": "http.request", "body": self._unpack(chunk, not more), "more_body": more}
+
+    async def _in_time(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._ends_at):
+                return await self._receive()
+        except TimeoutError:
+            raise ProblemError(SLOW_CLIENT, f"the whole body must come within {self._seconds:g} s") from None
+
+
+def unpacker(encoding: str, *, max_bytes: int) -> Callable[[bytes, bool], bytes] | None:
+    """Return what unpacks a body chunk by chunk, or None where nothing is packed.
+
+    What is returned takes a chunk and whether it is the last, and raises `ProblemError`.
+
+    Raises:
+        ProblemError: The encoding is unknown.
+    """
+    name = encoding.strip().lower()
+    if name in {"", "identity"}:
+        return None
+    if name not in {"gzip", "x-gzip", "deflate"}:
+        raise ProblemError(
+            MEDIA, f"expected no Content-Encoding, or one of {_ENCODINGS}", headers={"Accept-Encoding": _ENCODINGS}
+        )
+    return _Inflater(name, max_bytes=max_bytes).unpack
+
+
+class _Inflater:
+    """Unpack gzip, or deflate with its wrapper or, as some clients send it, without."""
+
+    def __init__(self, name: str, *, max_bytes: int) -> None:
+        self._zlib = None if name == "deflate" else zlib.decompressobj(_GZIP)
+        self._max_bytes = max_bytes
+        self._left = max_bytes
+
+    def unpack(self, chunk: bytes, is_last: bool) -> bytes:
+        if chunk and self._zlib is None:
+            # RFC 1950: the low four bits of the first byte are 8; of a bare deflate block they practically never are.
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS if chunk[0] & 15 == 8 else -zlib.MAX_WBITS)
+        if self._zlib is None:
+            return b""
+        try:
+            unpacked = self._zlib.decompress(chunk, self._left + 1)
+        except zlib.error:
+            raise ProblemError(MALFORMED, "the body is not packed as its Content-Encoding says") from None
+        self._left -= len(unpacked)
+        if self._left < 0:
+            raise too_large(self._max_bytes)
+        if self._zlib.unused_data or (is_last and not self._zlib.eof):
+            raise ProblemError(MALFORMED, "the packed body is cut short, or something follows it")
+        return unpacked
+
+
+def too_large(max_bytes: int) -> ProblemError:
+    """Return the problem of a body over the limit."""
+    return ProblemError(TOO_LARGE, f"the body, unpacked, may have {max_bytes:,} bytes")

@@ -153,6 +153,10 @@ class GapClassifier:
         """
         return self._decision.calibration.proba(_stack_logits(self.read(texts)))
 
+    def decide(self, proba: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return which labels the model gives at these probabilities. *Shape:* (n_texts, 5) in and out."""
+        return self._decision.calibration.decide(np.asarray(proba, dtype=np.float64))
+
     def read(self, texts: Sequence[object]) -> list[Reading]:
         """Run the engine and decide nothing: logits and token logits of each text. *Shape:* (n_texts,) in and out.
 

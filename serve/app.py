@@ -175,7 +175,8 @@ def _live_model(settings: Settings, app: FastAPI) -> LiveModel:
 
 
 def _mix(model: LoadedModel) -> Any:
-    return None if model.validation is None else mix_of(model.validation.labels)
+    """Return the mix of what the model said of its validation rows; its errors there are no drift here."""
+    return None if model.validation is None else mix_of(model.classifier.decide(model.validation.proba))
 
 
 async def _answer_problem(request: Request, exc: ProblemError) -> Response:

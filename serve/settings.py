@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gapnlp.engines import EngineName
@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     tracing: bool = Field(False, description="Send OpenTelemetry traces; the OTEL_* variables say where.")
     connectors: Path | None = Field(None, description="TOML file of the helpdesks to serve.")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
     def is_loopback(self) -> bool:

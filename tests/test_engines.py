@@ -132,6 +132,23 @@ def test_an_engine_of_another_shape_is_refused():
 # Runtimes
 
 
+def test_openvino_tells_nobody_that_it_runs(model_dir):
+    code = """
+import socket, sys
+
+def refuse(*args, **options):
+    raise SystemExit(f"it asked for the network: {args}")
+
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+from gapnlp.engines.openvino import OpenVinoEngine
+from gapnlp.model_dir import load_model_dir
+
+OpenVinoEngine(load_model_dir(sys.argv[1]), n_threads=1)
+assert sys.modules["openvino_telemetry"] is None
+"""
+    subprocess.run([sys.executable, "-c", code, str(model_dir)], check=True)
+
+
 @pytest.fixture(scope="module")
 def openvino_engine(model_dir):
     """What the machine at hand takes by default: bf16 where it can."""

@@ -1,10 +1,12 @@
 """Batching: who is read with whom, in which order, and what happens to those who do not wait for the end."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -347,6 +349,22 @@ def test_a_new_model_reads_what_comes_and_the_old_one_what_waits():
         assert [{p.model for p in predictions} for predictions in found] == [{"tiny@1.0"}, {"tiny@1.0"}, {"tiny@2.0"}]
         assert batcher.model_name == "tiny@2.0"
         assert len(await batcher.classify(["w9"], timeout=TIMEOUT)) == 1
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_was_replaced_is_let_go_though_nobody_asks():
+    async def scenario():
+        classifiers = [new_classifier(open_engine(), name=f"tiny@{n}.0") for n in range(3)]
+        gone = [weakref.ref(classifier._engine) for classifier in classifiers[:2]]
+        batcher = Batcher(classifiers[0])
+        await batcher.classify(["w1"], timeout=TIMEOUT)
+        for classifier in classifiers[1:]:
+            batcher.swap(classifier)
+        del classifiers, classifier
+        gc.collect()
+        assert [engine() for engine in gone] == [None, None]
         await batcher.close()
 
     asyncio.run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,9 +38,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: ModelDir, *, n_threads: int | None = None, precision: Precision | None = None) -> None:
-        import openvino as ov
-
-        core = ov.Core()
+        core = _import_openvino().Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = precision or ("bf16" if native else "f32")
         self.name = f"openvino-{hint}"
@@ -69,6 +68,14 @@ class OpenVinoEngine:
         finally:
             self._free.put(request)
         return EngineOutput(logits, token_logits)
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would tell its makers over the network; it has a stand-in for it."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: import it not
+    import openvino
+
+    return openvino
 
 
 def n_cores() -> int:

@@ -96,7 +96,8 @@ class Batcher:
 
     def swap(self, classifier: GapClassifier) -> None:
         """Let another model read what comes from now on; what waits is read by the one it came for."""
-        with self._lock:
+        with self._lock:  # a model that nothing waits for must not stay in memory until something comes
+            self._lanes = [lane for lane in self._lanes if lane.buckets]
             self._lanes.append(Lane(classifier.serial(), PredictionCache(self._limits.cache_texts)))
 
     def is_full(self) -> bool:

@@ -61,8 +61,8 @@ class Settings(BaseSettings):
         2, ge=0, description="After SIGTERM: how long to go on answering while /readyz says 503."
     )
     shutdown_seconds: _Seconds = Field(25, description="After that: how long what is under way may take.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_format: Literal["json", "console"] = Field("json", description="`console` is for people.")
     tracing: bool = Field(False, description="Send OpenTelemetry traces; the OTEL_* variables say where.")
     connectors: Path | None = Field(None, description="TOML file of the helpdesks to serve.")
 

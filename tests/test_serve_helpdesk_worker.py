@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 from helpdesk_world import DESKS, QUICK, SECRET, STANDARD_SECRET, TOKEN, FreshdeskDesk, ZendeskDesk, at_work, connect
 from store_world import fixture_postgres_url, fixture_store_url  # noqa: F401
 
@@ -523,6 +524,16 @@ def test_twenty_attempts_are_spread_over_seven_hours():
     assert 6.5 < sum(hours) / len(hours) < 7.5
 
 
+@pytest.fixture
+def default_logs():
+    """Log as if nobody had asked for anything else, whatever other tests have set up."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("default_logs")
 def test_nothing_that_is_secret_or_a_customers_is_logged(zendesk, tmp_path, capsys):
     zendesk.open(1, "so slow said the canary")
     zendesk.plan(500, times=2)

@@ -44,11 +44,22 @@ def explained_writing(name: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise  # whoever read stdout has seen enough
-    except OSError as exc:
-        why = "the disk is full" if exc.errno == errno.ENOSPC else exc.strerror or str(exc)
+    except Exception as exc:
+        error = _system_error(exc)
+        if error is None:
+            raise
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise InputError(
             f"{name}: cannot be written ({why}); make room or check the permissions, or write to another place"
         ) from exc
+
+
+def _system_error(exc: Exception) -> OSError | None:
+    """Return what the operating system said; openpyxl writes through lxml where that is installed, which renames it."""
+    if isinstance(exc, OSError):
+        return exc
+    code = getattr(errno, str(exc).removeprefix("IO_"), None) if type(exc).__module__ == "lxml.etree" else None
+    return None if code is None else OSError(code, os.strerror(code))
 
 
 @contextmanager

@@ -152,7 +152,7 @@ class Output:
 
     def _discard(self) -> None:
         """Let go of what is open, whatever it says, and remove the part that is written."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):
             self._cleanup.close()
         if self._part is not None:
             with contextlib.suppress(OSError):

@@ -71,7 +71,7 @@ def _contenders(options: argparse.Namespace) -> dict[str, Callable[[list[str]], 
         command = [sys.executable, "-m", f"benchmarks.peers.{module}"]
         found[name] = _peer(command, body=lambda text: {"text": text})
     if options.infinity:
-        command = [str(options.infinity), "-m", "infinity_emb", "v2", "--engine", "torch", "--device", "cpu"]
+        command = [str(options.infinity.with_name("infinity_emb")), "v2", "--engine", "torch", "--device", "cpu"]
         command += ["--host", "127.0.0.1", "--model-id", str(find_model().resolve())]
         found["infinity (torch)"] = _peer(command, body=lambda text: {"model": find_model().name, "input": [text]})
     return found

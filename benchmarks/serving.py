@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -28,7 +29,12 @@ def running(command: Sequence[str], *, port: int, ready: str, env: dict[str, str
         log = Path(scratch) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603
-                list(command), stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, cwd=scratch
+                list(command),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                cwd=scratch,
+                start_new_session=True,
             )
         try:
             _wait(process, port=port, ready=ready, log=log)
@@ -82,3 +88,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    with contextlib.suppress(ProcessLookupError):  # workers that outlive their server
+        os.killpg(process.pid, signal.SIGKILL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -134,7 +135,10 @@ def _is_no_traceback(record: logging.LogRecord) -> bool:
 
 
 def _renderer(settings: Settings) -> Any:
-    return _to_json if settings.log_format == "json" else structlog.dev.ConsoleRenderer(timestamp_key="time")
+    if settings.log_format == "json":
+        return _to_json
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    return structlog.dev.ConsoleRenderer(timestamp_key="time", colors=colours)
 
 
 def _to_json(_logger: object, _method: str, event: _Event) -> str:

@@ -125,6 +125,12 @@ class Metrics:
         self._batch_seconds.observe(seconds)
         self._tokens.inc(n_tokens)
 
+    def unread(self, n_texts: int, source: str) -> None:
+        """Count texts that never came before the model: empty, too long, or no texts at all."""
+        source = self._bounded("source", source)
+        self._texts.labels(source).inc(n_texts)
+        self._failed.labels(source).inc(n_texts)
+
     def predictions(self, predictions: Sequence[Prediction], source: str) -> None:
         """Count what came out, and let the mix of labels roll on.
 

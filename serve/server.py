@@ -37,7 +37,7 @@ LINGER_SECONDS = 1.0  # for requests that are on their way on connections that a
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep theirs, so that it is they who close an idle connection
 _CLOSE = (b"connection", b"close")
 _POLL_SECONDS = 0.02
-_GC_THRESHOLDS = (50_000, 50, 100)  # a request leaves a few hundred objects and next to no cycles
+_GC_THRESHOLDS = (10_000, 20, 1_000)  # a request leaves a few hundred objects and next to no cycles
 
 _log = structlog.get_logger("serve.server")
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import os
-import sys
 import threading
 import time
 import weakref
@@ -436,21 +434,3 @@ def test_a_long_text_is_read_even_if_the_model_is_replaced_while_it_is_cut():
         await batcher.close()
 
     asyncio.run(scenario())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
-def test_reading_steps_back_behind_the_event_loop():
-    seen = []
-
-    class Watched(FakeEngine):
-        def run(self, input_ids, attention_mask):
-            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-            return super().run(input_ids, attention_mask)
-
-    async def scenario():
-        batcher = Batcher(new_classifier(Watched()))
-        await batcher.classify(["w1"], timeout=TIMEOUT)
-        await batcher.close()
-
-    asyncio.run(scenario())
-    assert seen[0] > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -10,7 +10,9 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from gapnlp.cli.main import _new_app
+from gapnlp.errors import ConfigError
 from serve.cli.keys import app as keys
+from serve.cli.keys import create
 from serve.cli.serve import serve
 from serve.cli.settings import HIDDEN, settings, shown, unknown_variables
 from serve.cli.store import app as store
@@ -273,3 +275,8 @@ def test_without_the_extra_a_command_names_it(missing, module, call):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "pip install 'gapnlp[serve]'" in done.stderr
+
+
+def test_a_key_needs_a_name():
+    with pytest.raises(ConfigError, match="got an empty name for the key"):
+        create(" ")

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -114,10 +117,24 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused_and_the_old_one_g
 def test_a_moment_without_a_model_changes_nothing(model, tmp_path):
     async def scenario(live, swaps, refusals):
         model.rename(tmp_path / "away")
+        await asyncio.sleep(LOOK_EVERY / 2)
+        (tmp_path / "away").rename(model)
         await asyncio.sleep(4 * LOOK_EVERY)
         assert live.ready
         assert not swaps
         assert not refusals
+
+    run_live(model, scenario)
+
+
+def test_a_model_that_went_away_is_told_once_and_the_old_one_goes_on(model, tmp_path):
+    async def scenario(live, swaps, refusals):
+        before = live.current
+        model.rename(tmp_path / "away")
+        await until(lambda: refusals)
+        await asyncio.sleep(4 * LOOK_EVERY)
+        assert live.current is before
+        assert len(refusals) == 1
 
     run_live(model, scenario)
 
@@ -136,6 +153,21 @@ def test_there_is_no_start_without_a_model(tmp_path):
 
     with pytest.raises(ModelError):
         asyncio.run(start())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+def test_the_engine_computes_behind_everything_else(model):
+    def n_behind():
+        tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        return sum(os.getpriority(os.PRIO_PROCESS, task) > 0 for task in tasks)
+
+    before = n_behind()
+
+    async def scenario(*_):
+        assert n_behind() > before
+
+    run_live(model, scenario)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
 
 
 def test_warming_up_reads_texts_of_many_shapes():

@@ -251,3 +251,11 @@ def test_the_application_counts_texts_batches_and_labels(tmp_path):
     assert value(metrics, "gapnlp_batch_texts_sum") == 3
     assert value(metrics, "gapnlp_tokens_total") > 0
     assert value(metrics, "gapnlp_model_info", name="tiny@1.0") == 1
+
+
+def test_texts_that_never_came_before_the_model_are_counted():
+    metrics = Metrics()
+    metrics.unread(3, "api")
+    shown = metrics.render()[0].decode()
+    assert 'gapnlp_texts_failed_total{source="api"} 3.0' in shown
+    assert 'gapnlp_texts_total{source="api"} 3.0' in shown

@@ -265,7 +265,9 @@ def _print_connectors(rows: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table("name", "kind", "address", "webhooks go to", "mode", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in ("name", "kind", "address", "webhooks go to", "mode"):
+        table.add_column(header, overflow="fold")
     for row in rows:
         mode = "dry run" if row["dry_run"] else "tags tickets"
         table.add_row(row["name"], row["kind"], row["base_url"], row["webhook_path"], mode)
@@ -294,4 +296,5 @@ def _print_undone(results: list[Undone], *, dry_run: bool) -> None:
     n_failed = sum(bool(result.error) for result in results)
     done = "would be removed" if dry_run else "removed"
     failed = f"; {n_failed:,} could not be changed, see above" if n_failed else ""
-    typer.echo(f"Tags {done}: {n_tags:,}, from {len(results) - n_failed:,} taggings{failed}", err=True)
+    n_done = len(results) - n_failed
+    typer.echo(f"Tags {done}: {n_tags:,}, from {n_done:,} tagging{'' if n_done == 1 else 's'}{failed}", err=True)

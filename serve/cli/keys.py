@@ -45,6 +45,8 @@ def create(
     """
     from datetime import UTC, datetime
 
+    if not name.strip():
+        raise ConfigError("got an empty name for the key: say whose it is, such as  gapnlp keys create helpdesk")
     settings = read_settings()
     scopes = _check_scopes(scope or USUAL_SCOPES)
     with opened_store(settings) as store, store.begin() as conn:

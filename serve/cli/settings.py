@@ -130,7 +130,10 @@ def _print_settings(in_force: list[Setting]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table("variable", "value", "from", "what it is for", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("variable", no_wrap=True)  # to be copied and searched for
+    for header in ("value", "from", "what it is for"):
+        table.add_column(header, overflow="fold")
     for setting in in_force:
         style = "bold" if setting.source != "default" else None
         table.add_row(setting.variable, setting.value, setting.source, setting.description, style=style)

@@ -141,7 +141,7 @@ class Tagger:
         predictions = await self._reader.classify([text.words for text in texts], timeout=self._rules.timeout)
         reading = Reading(texts, predictions, decide(connector, predictions))
         if connector.config.dry_run:
-            _log.info("would tag", connector=connector.name, delivery=delivery.id, tags=list(reading.tags))
+            _log.info("would tag", connector=connector.name, ticket=delivery.ticket, tags=list(reading.tags))
             await self._finish(delivery, reading, None)
             return Done(Outcome.DRY_RUN, predictions)
         tagging = await self._tag(connector, delivery, reading.tags)

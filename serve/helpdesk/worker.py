@@ -142,7 +142,7 @@ class Worker:
             outcome = done.outcome.value
             self._metrics.delivery(delivery.connector, outcome)
             self._metrics.predictions(done.predictions, delivery.connector)
-            _log.info("delivery done", connector=delivery.connector, delivery=delivery.id, outcome=outcome)
+            _log.info("delivery done", connector=delivery.connector, ticket=delivery.ticket, outcome=outcome)
 
     async def _fail(self, delivery: Delivery, exc: GapnlpError) -> None:
         """Put a delivery back for later, or give it up; the reason is kept, and has no text of the customer in it."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from serve.inference.cache import PredictionCache, key_of
 from serve.inference.errors import EngineFailedError, QueueFullError, StoppedError
 from serve.inference.lane import Job, Lane, Request
-from serve.inference.priority import step_back
 
 if TYPE_CHECKING:
     from gapnlp.classifier import GapClassifier
@@ -77,7 +76,7 @@ class Batcher:
         self._limits = limits or BatchLimits()
         self._on_batch = on_batch
         self._n_slots = classifier.n_parallel
-        self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify", initializer=step_back)
+        self._threads = ThreadPoolExecutor(self._n_slots, thread_name_prefix="classify")
         self._lanes = [Lane(classifier.serial(), PredictionCache(self._limits.cache_texts))]
         self._order = 0
         self._n_running = 0

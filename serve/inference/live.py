@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapnlp.classifier import GapClassifier
+from gapnlp.errors import ModelNotFoundError
 from gapnlp.model_dir import MANIFEST, VALIDATION, load_model_dir
 from gapnlp.taxonomy import LABELS
 from serve.inference.priority import step_back
@@ -109,10 +110,14 @@ class LiveModel:
         self._asked.set()
 
     async def _follow(self) -> None:
+        last = self._seen
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), self._look_every or None)
             seen = await asyncio.to_thread(self._look)
+            if not seen and self._path and not last:  # twice in a row: no moment between two renames
+                self._refuse(ModelNotFoundError(f"there is no {MANIFEST} where the model should be"))
+            last = seen
             if self._asked.is_set() or (seen and seen != self._seen):
                 self._asked.clear()
                 await self._take_over(seen)
@@ -122,13 +127,17 @@ class LiveModel:
         try:
             self.current = await self._load()
         except Exception as exc:  # noqa: BLE001  whatever is wrong with the new model, the old one goes on
-            if self._on_refused and str(exc) != self._refusal:
-                self._on_refused(exc)
-            self._refusal = str(exc)
+            self._refuse(exc)
             return
         self._seen, self._refusal = seen, ""
         if self._on_swap:
             self._on_swap(self.current)
+
+    def _refuse(self, exc: Exception) -> None:
+        """Tell why no model took over, once for each reason."""
+        if self._on_refused and str(exc) != self._refusal:
+            self._on_refused(exc)
+        self._refusal = str(exc)
 
     def _look(self) -> str:
         """Return what tells one model from another; empty while there is none, as between two renames."""

@@ -112,6 +112,7 @@ async def _work(request: Request, asked: Asked) -> Done:
     model = service.model.classifier
     texts = [text for text, flaw in zip(asked.texts, asked.flaws, strict=True) if flaw is None]
     predictions = await read_texts(request, texts)
+    service.metrics.unread(len(asked.flaws) - len(texts), SOURCE)
     keep = service.settings.store_predictions
     read = [
         _Read(text, prediction, new_id() if keep else None) for text, prediction in zip(texts, predictions, strict=True)

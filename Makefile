@@ -31,7 +31,7 @@ endif
 .PHONY: help demo check model evaluate bench clean
 
 help:
-	@echo "make demo      set up, label the sample archive, report on it"
+	@echo "make demo      set up, label the sample archive, have 200 of it read, report"
 	@echo "make check     set up and run what CI runs: ruff, mypy, import-linter, pytest"
 	@echo "make model     train the shipped model again into runs/   (PUBLIC=files UNLABELLED=files)"
 	@echo "make evaluate  measure the shipped model                  (PUBLIC=files)"
@@ -53,7 +53,10 @@ $(VENV)/encoders: $(VENV)/dev
 demo: $(VENV)/core
 	mkdir -p out
 	$(GAPNLP) classify $(SAMPLE) -o out/sample-labelled.csv --force
-	$(GAPNLP) report out/sample-labelled.csv -o out/sample-report.html --by branch --over date:month --force
+	$(GAPNLP) audit draw out/sample-labelled.csv --rows 200 -o out/sample-audit.csv --force
+	$(BIN)/python data/sample/read.py out/sample-audit.csv
+	$(GAPNLP) report out/sample-labelled.csv -o out/sample-report.html --by branch --over date:month \
+	  --audit out/sample-audit.csv --force
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -270,3 +270,17 @@ def test_the_planted_pattern_is_in_the_sample(corpus, sample):
     assert share("delivery", last) > 1.5 * share("delivery", first)
     readme = (DATA / "sample" / "README.md").read_text(encoding="utf-8")
     assert f"{share('policy', there):.0%}".replace("%", " %") + f" of its {len(there)} comments" in readme
+
+
+def test_the_reader_of_the_sample_knows_what_people_said(tmp_path, corpus, sample):
+    path = tmp_path / "audit.csv"
+    header = ["row", "text", *LABELS, "read"]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([header, *([n, row["comment"], *[""] * 6] for n, row in enumerate(sample))])
+    load_script(DATA / "sample" / "read.py").read(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        found = list(csv.DictReader(file))
+    labels = {e.text: e.labels for e in corpus["test"]}
+    assert {row["read"] for row in found} == {"x"}
+    assert [{gap for gap in LABELS if row[gap]} for row in found] == [set(labels[row["text"]]) for row in found]

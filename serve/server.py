@@ -146,13 +146,17 @@ class Server(uvicorn.Server):
                 await self._app(scope, receive, self._rehearsed(send))
             except BaseException as exc:
                 self.failure = exc
-                _log.critical("the service could not start, or not end as it should", exc_info=exc)
+                if isinstance(exc, GapnlpError):
+                    _log.error("the service could not start", reason=str(exc))
+                else:
+                    _log.critical("the service could not start, or not end as it should", exc_info=exc)
                 raise
         else:
             await self._app(scope, receive, _closing(send) if self._is_draining else send)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the model and open the store; accept requests only then."""
+        _log.info("loading the model")
         await super().startup(sockets)
         # What is loaded by now stays: to look it through for garbage again and again cost a tenth of the throughput.
         gc.collect()

@@ -111,7 +111,7 @@ function card(gap) {
 }
 
 function verdict(result) {
-  if (!result.labels.length) return "No gap: there is no grievance in this text.";
+  if (!result.labels.length) return "No gap found: the model, which reads English, sees no grievance in this text.";
   const names = result.gaps.map((gap) => gap.name);
   if (names.length === 1) return `This points to the ${names[0]}.`;
   return `This points to the ${names.slice(0, -1).join(", the ")} and the ${names.at(-1)}.`;

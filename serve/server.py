@@ -136,7 +136,6 @@ class Server(uvicorn.Server):
         self._app: ASGIApp = app
         self._settings = settings
         self._app_state = app.state
-        self._is_draining = False
         self._drain: asyncio.Task[None] | None = None
         self._pruning: asyncio.Task[None] | None = None
 
@@ -152,7 +151,7 @@ class Server(uvicorn.Server):
                     _log.critical("the service could not start, or not end as it should", exc_info=exc)
                 raise
         else:
-            await self._app(scope, receive, _closing(send) if self._is_draining else send)
+            await self._app(scope, receive, _closing(send) if self._service.state.draining else send)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the model and open the store; accept requests only then."""
@@ -202,7 +201,7 @@ class Server(uvicorn.Server):
         if not self.started:
             self.should_exit = True
             return
-        self._service.state.draining = self._is_draining = True
+        self._service.state.draining = True
         self._drain = asyncio.get_running_loop().create_task(self._end_after(self._settings.drain_seconds))
 
     async def _end_after(self, seconds: float) -> None:

@@ -88,11 +88,6 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @property
-    def model_name(self) -> str:
-        """`name@version` of the model that reads what comes now."""
-        return self._lanes[-1].classifier.name
-
     def swap(self, classifier: GapClassifier) -> None:
         """Let another model read what comes from now on; what waits is read by the one it came for."""
         with self._lock:  # a model that nothing waits for must not stay in memory until something comes
@@ -245,7 +240,7 @@ def _answer_known(request: Request, texts: Sequence[str], lane: Lane) -> dict[in
     """Answer the texts that were read before; return the others' places and keys."""
     keys = {}
     for index, text in enumerate(texts):
-        key = key_of(text, lane.classifier.fingerprint)
+        key = key_of(text)
         known = lane.cache.get(key)
         if known is None:
             keys[index] = key

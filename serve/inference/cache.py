@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PredictionCache:
-    """The predictions used last, without the texts.
+    """The predictions of one model that were used last, without the texts.
 
     Args:
         n_texts: How many are remembered; 0 for none.
@@ -32,13 +32,6 @@ class PredictionCache:
             self._found[key] = prediction
 
 
-def key_of(text: str, fingerprint: str) -> bytes:
-    """Return the key of a text under a model: 128 bits, so that no two texts ever share one.
-
-    Args:
-        text: The exact text.
-        fingerprint: What decides its scores; see `GapClassifier.fingerprint`.
-    """
-    digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
-    digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.digest()
+def key_of(text: str) -> bytes:
+    """Return the key of the exact text: 128 bits, so that no two texts ever share one."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -26,15 +26,20 @@ class Sample:
         index: Which of the requests it was.
         status: Of the answer; 0 where there was none.
         seconds: From sending to the last byte.
-        headers: Of the answer, names in lower case.
+        raw_headers: Of the answer.
         body: Of the answer.
     """
 
     index: int
     status: int
     seconds: float
-    headers: dict[str, str]
-    body: bytes
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    body: bytes = b""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by name, in lower case."""
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.raw_headers}
 
     def json(self) -> Any:
         """Return the body, parsed."""
@@ -62,8 +67,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[None] | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._headers: dict[str, str] = {}
-        self._body = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
         self._finished = 0.0
 
     @classmethod
@@ -75,20 +80,20 @@ class Connection(asyncio.Protocol):
     async def send(self, index: int, request: bytes) -> Sample:
         """Send one request and wait for its answer; status 0 where the connection ends before."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._headers, self._body = {}, b""
+        self._headers, self._body = [], []
         began = time.perf_counter()
         if self._transport is None or not self.is_open:
-            return Sample(index, 0, 0.0, {}, b"")
+            return Sample(index, 0, 0.0)
         self._transport.write(request)
         try:
             await self._answer
         except ConnectionError:
-            return Sample(index, 0, time.perf_counter() - began, {}, b"")
+            return Sample(index, 0, time.perf_counter() - began)
         status = self._parser.get_status_code()
-        self._parser = httptools.HttpResponseParser(self)
-        if self._headers.get("connection") == "close":
+        if not self._parser.should_keep_alive():
             self.close()
-        return Sample(index, status, self._finished - began, self._headers, self._body)
+        self._parser = httptools.HttpResponseParser(self)
+        return Sample(index, status, self._finished - began, self._headers, b"".join(self._body))
 
     def close(self) -> None:
         """End the connection."""
@@ -117,11 +122,11 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
-        self._body += body
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
         """Wake whoever sent the request."""
@@ -166,7 +171,7 @@ async def open_loop(port: int, requests: Iterator[bytes], *, rate: float, second
         try:
             connection = free.pop() if free else await Connection.open(port)
         except OSError:
-            samples.append(Sample(index, 0, 0.0, {}, b""))
+            samples.append(Sample(index, 0, 0.0))
             return
         samples.append(await connection.send(index, request))
         free.append(connection)

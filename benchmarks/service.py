@@ -11,7 +11,6 @@ does not install beside this project. Writes `results/service.json` and `service
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import platform
 import re
@@ -23,6 +22,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import uvloop
 
 from benchmarks.load import Sample, closed_loop, percentile, post
 from benchmarks.serving import free_port, gapnlp_server, running
@@ -100,7 +101,7 @@ def _ours(texts: list[str]) -> dict[str, float]:
     port = free_port()
     requests = [post("/v1/classify", {"text": text}) for text in texts]
     with gapnlp_server(port):
-        asyncio.run(closed_loop(port, requests[:N_WARM], n_clients=N_CLIENTS))
+        uvloop.run(closed_loop(port, requests[:N_WARM], n_clients=N_CLIENTS))
         before = _batches(port)
         found = _load(port, requests[N_WARM:])
         after = _batches(port)
@@ -112,7 +113,7 @@ def _peer(command: Sequence[str], *, body: Callable[[str], object]) -> Callable[
         port = free_port()
         requests = [post("/classify", body(text)) for text in texts]
         with _running_peer(command, port):
-            asyncio.run(closed_loop(port, requests[:N_WARM], n_clients=N_CLIENTS))
+            uvloop.run(closed_loop(port, requests[:N_WARM], n_clients=N_CLIENTS))
             return _load(port, requests[N_WARM:])
 
     return measure
@@ -127,7 +128,7 @@ def _running_peer(command: Sequence[str], port: int) -> AbstractContextManager[i
 
 def _load(port: int, requests: list[bytes]) -> dict[str, float]:
     began = time.perf_counter()
-    samples = asyncio.run(closed_loop(port, requests, n_clients=N_CLIENTS))
+    samples = uvloop.run(closed_loop(port, requests, n_clients=N_CLIENTS))
     seconds = time.perf_counter() - began
     _check(samples)
     return {

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvloop
 
 from benchmarks.load import Sample, closed_loop, post
 from benchmarks.serving import free_port, gapnlp_server
@@ -99,7 +100,7 @@ def soak(port: int, pid: int, *, seconds: float) -> Soak:
         pid: Its process.
         seconds: For how long.
     """
-    return asyncio.run(_soak(port, pid, seconds=seconds))
+    return uvloop.run(_soak(port, pid, seconds=seconds))
 
 
 def memory_of(pid: int) -> float:

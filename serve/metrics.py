@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +21,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics import MetricWrapperBase
 
 from serve.drift import OUTCOMES, RollingMix
 
@@ -52,6 +53,7 @@ class Metrics:
         self._reference: npt.ArrayLike | None = None
         self._model = ""
         self._known: dict[str, set[str]] = {}
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._open_http()
         self._open_model()
         self._open_mix()
@@ -112,8 +114,8 @@ class Metrics:
             seconds: From its first byte to its answer's last.
         """
         route = self._bounded("route", route)
-        self._requests.labels(route, method if method in METHODS else OTHER, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._child(self._requests, route, method if method in METHODS else OTHER, str(status)).inc()
+        self._child(self._seconds, route).observe(seconds)
 
     def shed(self) -> None:
         """Count a request that was refused because too many texts wait."""
@@ -127,9 +129,10 @@ class Metrics:
 
     def unread(self, n_texts: int, source: str) -> None:
         """Count texts that never came before the model: empty, too long, or no texts at all."""
-        source = self._bounded("source", source)
-        self._texts.labels(source).inc(n_texts)
-        self._failed.labels(source).inc(n_texts)
+        if n_texts:
+            source = self._bounded("source", source)
+            self._child(self._texts, source).inc(n_texts)
+            self._child(self._failed, source).inc(n_texts)
 
     def predictions(self, predictions: Sequence[Prediction], source: str) -> None:
         """Count what came out, and let the mix of labels roll on.
@@ -139,7 +142,7 @@ class Metrics:
             source: `api`, or the connector's name.
         """
         source = self._bounded("source", source)
-        self._texts.labels(source).inc(len(predictions))
+        self._child(self._texts, source).inc(len(predictions))
         n_reviews = n_failed = 0
         for prediction in predictions:
             if prediction.error:
@@ -148,9 +151,9 @@ class Metrics:
             n_reviews += prediction.review
             self._mix.add(prediction.labels)
             for label in prediction.labels or (OUTCOMES[-1],):
-                self._labels.labels(source, label).inc()
-        self._reviews.labels(source).inc(n_reviews)
-        self._failed.labels(source).inc(n_failed)
+                self._child(self._labels, source, label).inc()
+        self._child(self._reviews, source).inc(n_reviews)
+        self._child(self._failed, source).inc(n_failed)
 
     def model(self, name: str, mix: npt.ArrayLike | None = None) -> None:
         """Take note of the model that serves from now on; the mix of labels starts anew.
@@ -193,6 +196,13 @@ class Metrics:
             known.add(value)
             return value
         return OTHER
+
+    def _child(self, metric: MetricWrapperBase, *values: str) -> Any:
+        """Return what `metric.labels` returns, which takes several times as long to find it."""
+        child = self._children.get((metric, values))
+        if child is None:
+            child = self._children[metric, values] = metric.labels(*values)
+        return child
 
     def _counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, help_text, labels, registry=self.registry)

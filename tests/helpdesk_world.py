@@ -625,11 +625,11 @@ class Running:
         return (await self.helpdesk.inbox.receive(self.name, webhook)).value
 
     async def settled(self, *, seconds=10):
-        """Wait until the queue is empty; return the counts of deliveries by state."""
+        """Wait until the queue is empty and what was done is counted; return the deliveries by state."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             counts = await self.writer.read(self.store.deliveries.counts)
-            if not counts["waiting"] and not counts["claimed"]:
+            if not counts["waiting"] and not counts["claimed"] and not self.helpdesk.n_under_way:
                 return counts
             await asyncio.sleep(0.01)
         raise AssertionError(f"deliveries are still under way: {counts}")

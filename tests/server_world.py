@@ -100,7 +100,11 @@ class Client:
     writer: asyncio.StreamWriter | None = None
 
     async def connect(self):
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        """Raise ConnectionRefusedError where nobody listens, or listened no more before the connection was there."""
+        try:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except (ConnectionResetError, ConnectionAbortedError) as exc:
+            raise ConnectionRefusedError(*exc.args) from exc
 
     async def request(self, path, document=None):
         """Send a request; return its status, headers and JSON.

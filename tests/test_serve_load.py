@@ -37,11 +37,11 @@ def port():
 
 def test_four_times_too_much_is_answered_or_refused_with_a_time_to_come_back(port):
     async def scenario():
-        requests = overload._requests()
-        capacity, _ = await overload._usual(port, requests, n=400)
-        samples, live = await overload._overload(port, requests, rate=4 * capacity, seconds=8)
+        requests = overload.short_requests()
+        capacity = await overload.measure_capacity(port, requests, n=400)
+        samples, live = await overload.send_too_much(port, requests, rate=4 * capacity, seconds=8)
         after = await closed_loop(port, itertools.islice(requests, 50), n_clients=4)
-        return samples, live, after, await overload._waiting(port)
+        return samples, live, after, await overload.count_waiting(port)
 
     samples, live, after, waiting = asyncio.run(scenario())
     assert {sample.status for sample in samples} == {200, 429}
@@ -53,10 +53,10 @@ def test_four_times_too_much_is_answered_or_refused_with_a_time_to_come_back(por
 
 def test_clients_that_give_up_leave_nothing_behind(port):
     async def scenario():
-        requests = overload._requests()
-        gone = await overload._impatient(port, requests)
+        requests = overload.short_requests()
+        gone = await overload.give_up(port, requests)
         after = await closed_loop(port, itertools.islice(requests, 200), n_clients=64)
-        return gone, after, await overload._waiting(port)
+        return gone, after, await overload.count_waiting(port)
 
     gone, after, waiting = asyncio.run(scenario())
     assert gone > 100

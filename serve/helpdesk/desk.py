@@ -75,6 +75,11 @@ class Helpdesk:
             connectors, store=around.store, writer=around.writer, metrics=around.metrics, on_new=self._worker.wake
         )
 
+    @property
+    def n_under_way(self) -> int:
+        """How many deliveries are being worked on."""
+        return self._worker.n_under_way
+
     def start(self) -> None:
         """Begin to work on what waits in the store, and on what comes."""
         self._worker.start()

@@ -70,6 +70,11 @@ class Worker:
         # One delivery of a ticket at a time: two would not see each other's tags.
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
+    @property
+    def n_under_way(self) -> int:
+        """How many deliveries were claimed and are not counted as done or failed yet."""
+        return len(self._running)
+
     def start(self) -> None:
         """Begin."""
         self._main = asyncio.create_task(self._run(), name="helpdesk worker")
@@ -111,7 +116,7 @@ class Worker:
                     await asyncio.wait_for(self._changed.wait(), pause)
 
     async def _claim(self) -> list[Delivery]:
-        n_free = self._rules.n_at_once - len(self._running)
+        n_free = self._rules.n_at_once - self.n_under_way
         if n_free <= 0:
             return []
         lease = self._rules.lease_seconds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == _HEADER and _SANE_ID.fullmatch(value):
             return str(value, "ascii")
-    return secrets.token_hex(8)
+    return f"{random.getrandbits(64):016x}"
 
 
 def _level_of(status: int) -> Any:

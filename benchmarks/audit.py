@@ -8,9 +8,6 @@ the library's own functions. Run it with `python -m benchmarks.audit`; it writes
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.report import new_parser, table_head, table_row, write_report
 from gapnlp.audit import Audit, Design, audited_estimates, choose_design, draw_rows, plan_audit
 from gapnlp.calibration import logit, sigmoid
 from gapnlp.intervals import wilson_interval, z_value
@@ -32,7 +30,6 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Figures = dict[str, Any]
 
-RESULTS = Path(__file__).parent / "results"
 CONFIDENCE = 0.95
 SHIFTS = ("none", "too low", "too high", "half missed", "noise", "inverted", "all missed")
 SIMPLE_SIZES = ((1000, 100), (1000, 300), (5000, 300), (2000, 1000), (20_000, 500), (50_000, 1000))
@@ -282,9 +279,9 @@ def _run(
     return [future.result() for future in futures]
 
 
-def table(figures: Figures, *, command: str) -> str:
+def table(figures: Figures) -> list[str]:
     """Lay the figures out as Markdown."""
-    lines = [f"`{command}`", "", f"Scores of {figures['rows']} held-out rows. Nominal coverage {CONFIDENCE:.0%}."]
+    lines = [f"Scores of {figures['rows']} held-out rows. Nominal coverage {CONFIDENCE:.0%}."]
     lines += ["", "## A simple random draw, all gaps", ""]
     lines += _coverage_table(figures["simple"], SIMPLE_SHARES, SIMPLE_SIZES, only_target=False)
     lines += ["", _spread(figures["simple"], only_target=False)]
@@ -304,12 +301,12 @@ def table(figures: Figures, *, command: str) -> str:
     lines += ["", "For one rare gap, drawn by its score; in brackets what the best draw by this score would need in an"]
     lines += ["endless audit, had it known the true share at every score.", ""]
     lines += _saved_rare_table(figures["saved_rare"], labels=rare_labels(figures["natural"]))
-    lines += ["", "## Does the plan keep its word?", "", "| for | asked | rows planned | plain reading | got |"]
-    lines += ["|---|---|---|---|---|"]
+    lines += ["", "## Does the plan keep its word?", ""]
+    lines += table_head("for", "asked", "rows planned", "plain reading", "got")
     for row in figures["promised"]:
-        rows = f"{row['n_rows']:,} | {row['n_plain']:,}"
-        lines.append(f"| {row['gap'] or 'all gaps'} | ±{row['asked']:.1%} | {rows} | ±{row['got']:.2%} |")
-    return "\n".join([*lines, "", f"{figures['seconds']:.0f} seconds."]) + "\n"
+        rows = (f"{row['n_rows']:,}", f"{row['n_plain']:,}")
+        lines.append(table_row(row["gap"] or "all gaps", f"±{row['asked']:.1%}", *rows, f"±{row['got']:.2%}"))
+    return [*lines, "", f"{figures['seconds']:.0f} seconds."]
 
 
 def _coverage_table(
@@ -321,7 +318,7 @@ def _coverage_table(
     key: str = "held",
 ) -> list[str]:
     """Coverage by share: one line per shift over all sizes, then one per size over all shifts."""
-    lines = [f"| | {' | '.join(f'{share:.1%}' for share in shares)} |", "|---|" + "---|" * len(shares)]
+    lines = table_head("", *(f"{share:.1%}" for share in shares))
     groups = {f"scores: {shift}": [row for row in rows if row["shift"] == shift] for shift in SHIFTS}
     for n_texts, n in sizes:
         of_size = [row for row in rows if (row["n_texts"], row["n_rows"]) == (n_texts, n)]
@@ -336,7 +333,7 @@ def _coverage_table(
                 if row["shares"][j] == share
             ]
             cells.append(f"{np.mean(held):.1%}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(table_row(name, *cells))
     return lines
 
 
@@ -358,19 +355,20 @@ def _spread(rows: Sequence[Figures], *, only_target: bool) -> str:
 
 
 def _saved_table(rows: Sequence[Figures]) -> list[str]:
-    lines = [f"| rows read | {' | '.join(LABELS)} | mean |", "|---|" + "---|" * (len(LABELS) + 1)]
+    lines = table_head("rows read", *LABELS, "mean")
     for n_rows in SAVED_SIZES:
         ratios = [row["ratio"] for row in rows if row["n_rows"] == n_rows]
-        lines.append(f"| {n_rows:,} | {' | '.join(f'{x:.0%}' for x in ratios)} | {np.mean(ratios):.0%} |")
+        lines.append(table_row(f"{n_rows:,}", *(f"{x:.0%}" for x in (*ratios, float(np.mean(ratios))))))
     return lines
 
 
 def _saved_rare_table(rows: Sequence[Figures], *, labels: Sequence[str]) -> list[str]:
-    lines = [f"| share | rows read | {' | '.join(labels)} | mean |", "|---|---|" + "---|" * (len(labels) + 1)]
+    lines = table_head("share", "rows read", *labels, "mean")
     for share, n_rows in product(RARE_SHARES[1:], SAVED_SIZES):
         found = [row for row in rows if (row["n_rows"], row["share"]) == (n_rows, share)]
-        cells = " | ".join(f"{row['ratio']:.0%} ({row['least_possible']:.0%})" for row in found)
-        lines.append(f"| {share:.0%} | {n_rows:,} | {cells} | {np.mean([row['ratio'] for row in found]):.0%} |")
+        cells = [f"{row['ratio']:.0%} ({row['least_possible']:.0%})" for row in found]
+        mean = float(np.mean([row["ratio"] for row in found]))
+        lines.append(table_row(f"{share:.0%}", f"{n_rows:,}", *cells, f"{mean:.0%}"))
     return lines
 
 
@@ -387,21 +385,15 @@ def read_scores(path: Path | None) -> tuple[FloatArray, BoolArray]:
 
 def main() -> None:
     """Run the benchmark and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--scores", type=Path, help=".npz with proba (n, 5) and labels (n, 5); else the model's own")
     parser.add_argument("--effort", type=float, default=1.0, help="factor on the number of simulated audits")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--name", default="audit", help="of the files in benchmarks/results")
     options = parser.parse_args()
     started = time.perf_counter()
     figures = measure(*read_scores(options.scores), effort=options.effort, jobs=options.jobs)
     figures["seconds"] = time.perf_counter() - started
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    command = "python -m benchmarks.audit" + (f" --scores {options.scores.name}" if options.scores else "")
-    shown = table(figures, command=command)
-    (RESULTS / f"{options.name}.md").write_text(shown, encoding="utf-8")
-    sys.stdout.write(shown)
+    write_report("audit", figures, title="Audits of simulated archives", lines=table(figures), options=options)
 
 
 if __name__ == "__main__":

@@ -11,27 +11,20 @@ goal is missed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import json
-import platform
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from benchmarks.load import Connection, Sample, closed_loop, get, open_loop, percentile, post
+from benchmarks.report import Goal, new_parser, write_report
 from benchmarks.serving import free_port, gapnlp_server
-from benchmarks.texts import CORPUS
-from gapnlp.engines.openvino import n_cores
+from benchmarks.texts import short_texts
 
-RESULTS = Path(__file__).parent / "results"
 N_CLIENTS = 64
 TIMES_CAPACITY = 4
 RECOVERS_WITHIN = 5.0  # seconds
@@ -39,47 +32,23 @@ N_IMPATIENT = 500
 PATIENCE = 0.1  # seconds
 N_AFTER = 200
 N_TURNS = 5
-SHORT = 130  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What is asked, what was found."""
-
-    name: str
-    found: float
-    limit: float
-    unit: str
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it is."""
-        return self.found <= self.limit
 
 
 def main() -> None:
     """Run both parts and write the table."""
-    options = _options()
+    parser = new_parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    options = parser.parse_args()
     port = free_port()
     with gapnlp_server(port, cache_texts=0):
-        figures = uvloop.run(_measure(port, seconds=options.seconds))
-    figures["command"] = f"python -m benchmarks.overload --seconds {options.seconds:g}"
-    figures["machine"] = f"{platform.machine()}, {n_cores()} cores, Python {platform.python_version()}"
-    options.save.mkdir(parents=True, exist_ok=True)
-    (options.save / "overload.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (options.save / "overload.md").write_text(_table(figures), encoding="utf-8")
-    sys.stdout.write(_table(figures))
-    raise SystemExit(0 if all(goal["is_met"] for goal in figures["goals"]) else 1)
+        figures, goals = uvloop.run(_measure(port, seconds=options.seconds))
+    title = "The service under overload"
+    raise SystemExit(
+        write_report("overload", figures, title=title, lines=_lines(figures), options=options, goals=goals)
+    )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--save", type=Path, default=RESULTS, metavar="DIR")
-    return parser.parse_args()
-
-
-async def _measure(port: int, *, seconds: float) -> dict[str, Any]:
+async def _measure(port: int, *, seconds: float) -> tuple[dict[str, Any], list[Goal]]:
     requests = short_requests()
     await closed_loop(port, itertools.islice(requests, 200), n_clients=N_CLIENTS)
     capacity = await measure_capacity(port, requests)
@@ -89,36 +58,35 @@ async def _measure(port: int, *, seconds: float) -> dict[str, Any]:
     usual, after, gone = await _take_turns(port, requests)
     goals = [
         *_overload_goals(*overload, back=back),
-        Goal("of the requests after 500 that gave up, not answered", sum(s.status != 200 for s in after), 0, ""),
+        Goal("of the requests after 500 that gave up, not answered", sum(s.status != 200 for s in after), 0),
         Goal("their p99 against that of any day", percentile(after, 0.99) / percentile(usual, 0.99), 1.2, "times"),
-        Goal("texts left waiting", await count_waiting(port), 0, ""),
+        Goal("texts left waiting", await count_waiting(port), 0),
     ]
-    return {
+    figures = {
         "capacity": capacity,
         "sent_per_second": len(overload[0]) / seconds,
         "statuses": {str(status): n for status, n in Counter(s.status for s in overload[0]).most_common()},
         "gave_up": gone,
         "usual_p99": percentile(usual, 0.99),
-        "goals": [asdict(goal) | {"is_met": goal.is_met} for goal in goals],
     }
+    return figures, goals
 
 
 def _overload_goals(samples: Sequence[Sample], live: Sequence[Sample], *, back: float) -> list[Goal]:
     refused = [sample for sample in samples if sample.status == 429]
     return [
-        Goal("answers other than 200 and 429", sum(s.status not in {200, 429} for s in samples), 0, ""),
-        Goal("429 without Retry-After", sum("retry-after" not in s.headers for s in refused), 0, ""),
+        Goal("answers other than 200 and 429", sum(s.status not in {200, 429} for s in samples), 0),
+        Goal("429 without Retry-After", sum("retry-after" not in s.headers for s in refused), 0),
         Goal("p99 of a refusal", percentile(refused, 0.99) * 1000, 50, "ms"),
         Goal("p99 of `/livez` meanwhile", percentile(live, 0.99) * 1000, 100, "ms"),
-        Goal("`/livez` not 200", sum(s.status != 200 for s in live), 0, ""),
+        Goal("`/livez` not 200", sum(s.status != 200 for s in live), 0),
         Goal("back to normal after", back, RECOVERS_WITHIN, "s"),
     ]
 
 
 def short_requests() -> Iterator[bytes]:
     """Yield requests with short texts, no two alike."""
-    with CORPUS.open(encoding="utf-8") as file:
-        texts = [text for line in file if len(text := json.loads(line)["text"]) <= SHORT]
+    texts = short_texts()
     for count in itertools.count():
         yield post("/v1/classify", {"text": f"{texts[count % len(texts)]} {count}"})
 
@@ -194,23 +162,14 @@ async def count_waiting(port: int) -> float:
     return next(float(line.split()[-1]) for line in lines if line.startswith("gapnlp_queue_texts "))
 
 
-def _table(figures: dict[str, Any]) -> str:
+def _lines(figures: dict[str, Any]) -> list[str]:
     statuses = ", ".join(f"{n:,} with {status}" for status, n in figures["statuses"].items())
-    lines = [
-        "# The service under overload",
-        "",
-        f"Made by `{figures['command']}` on {figures['machine']}; clients and server share it.",
+    return [
+        "Clients and server share the machine.",
         f"Capacity: {figures['capacity']:,.0f} short texts a second. Sent: {figures['sent_per_second']:,.0f} a second.",
         f"Answers: {statuses}.",
         f"{figures['gave_up']} of {N_TURNS * N_IMPATIENT} clients gave up after {PATIENCE} s.",
-        "",
-        "| what | found | at most | |",
-        "|---|---|---|---|",
     ]
-    for goal in figures["goals"]:
-        found, limit = (f"{goal[key]:,.3g} {goal['unit']}".strip() for key in ("found", "limit"))
-        lines.append(f"| {goal['name']} | {found} | {limit} | {'met' if goal['is_met'] else 'missed'} |")
-    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

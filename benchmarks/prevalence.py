@@ -10,9 +10,6 @@ and `prevalence.md`.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.report import new_parser, table_head, table_row, write_report
 from gapnlp.calibration import logit, sigmoid
 from gapnlp.prevalence.adjustment import adjust
 from gapnlp.prevalence.gap_score import (
@@ -43,7 +41,6 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Figures = dict[str, Any]
 
-RESULTS = Path(__file__).parent / "results"
 CONFIDENCE = 0.95
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.10, 0.20, 0.35, 0.50, 0.70)
 SIZES = (300, 1000, 5000, 20_000)
@@ -325,35 +322,31 @@ def mean_of(rows: Sequence[Figures], field: str) -> float:
     return float(np.mean([row[field] for row in rows if field in row]))
 
 
-def table(figures: Figures, *, command: str) -> str:
+def table(figures: Figures) -> list[str]:
     """Set the figures in Markdown."""
-    lines = [f"<!-- {command} -->", "# Prevalence estimates on simulated archives", ""]
     positives = ", ".join(f"{label} {n}" for label, n in zip(LABELS, figures["positives"], strict=True))
     about = f"{figures['repetitions']:,} repetitions; population and validation sets of {figures['rows']} held-out rows"
-    lines += [f"{about}, with the gap: {positives}. Figures in percent.", ""]
     error = 100 * (0.95 * 0.05 / figures["repetitions"]) ** 0.5
-    lines += [
+    return [
+        f"{about}, with the gap: {positives}. Figures in percent.",
+        "",
         f"Chance alone moves a coverage by {error:.1f} (one standard error), alike in the cells of a gap.",
         "",
+        *_coverage_tables(figures["shifted"]),
+        *_naive_table(figures["shifted"]),
+        *_error_table(figures),
+        *_few_table(figures["few"]),
+        *_check_table(figures),
+        f"Took {figures['seconds']:.0f} s.",
     ]
-    return "\n".join(
-        lines
-        + _coverage_tables(figures["shifted"])
-        + _naive_table(figures["shifted"])
-        + _error_table(figures)
-        + _few_table(figures["few"])
-        + _check_table(figures)
-        + [f"Took {figures['seconds']:.0f} s." if "seconds" in figures else ""]
-    )
 
 
 def _grid(rows: Sequence[Figures], field: str, *, title: str) -> list[str]:
     """Set one field by gap, size and share."""
-    lines = [f"## {title}", "", "| gap | texts | " + " | ".join(f"{100 * s:g} %" for s in SHARES) + " |"]
-    lines.append("|---|---|" + "---|" * len(SHARES))
+    lines = [f"## {title}", "", *table_head("gap", "texts", *(f"{100 * s:g} %" for s in SHARES))]
     by_key = {(row["gap"], row["n"], row["share"]): row[field] for row in rows if field in row}
     for gap, n in dict.fromkeys((row["gap"], row["n"]) for row in rows):
-        lines.append(f"| {gap} | {n:,} | " + " | ".join(f"{100 * by_key[gap, n, s]:.1f}" for s in SHARES) + " |")
+        lines.append(table_row(gap, f"{n:,}", *(f"{100 * by_key[gap, n, s]:.1f}" for s in SHARES)))
     return [*lines, ""]
 
 
@@ -372,26 +365,26 @@ def _coverage_tables(rows: Sequence[Figures]) -> list[str]:
 
 def _naive_table(rows: Sequence[Figures]) -> list[str]:
     lines = ["## Beside naive bootstraps of the same archives", ""]
-    lines += ["| texts | interval | bootstrap of the counted share | bootstrap of the estimate, validation fixed |"]
-    lines += ["|---|---|---|---|"]
+    columns = ("interval", "bootstrap of the counted share", "bootstrap of the estimate, validation fixed")
+    lines += table_head("texts", *columns)
     for n in SIZES:
         at = [row for row in rows if row["n"] == n]
         fields = ("covered", "naive_counted", "naive_adjusted")
-        lines.append(f"| {n:,} | " + " | ".join(f"{100 * mean_of(at, field):.1f}" for field in fields) + " |")
+        lines.append(table_row(f"{n:,}", *(f"{100 * mean_of(at, field):.1f}" for field in fields)))
     return [*lines, ""]
 
 
 def _error_table(figures: Figures) -> list[str]:
     lines = ["## Mean absolute error, percentage points, averaged over gaps", ""]
-    lines += ["| archives | texts | estimate | plain (a - m0) / (m1 - m0) | SLD | counted | estimate / counted |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    columns = ("estimate", "plain (a - m0) / (m1 - m0)", "SLD", "counted", "estimate / counted")
+    lines += table_head("archives", "texts", *columns)
     fields = ("error", "error_plain", "error_likeliest", "error_counted")
     for part, title in (("shifted", "share set"), ("natural", "natural")):
         for n in (*SIZES, None):
             at = [row for row in figures[part] if n in (None, row["n"])]
             means = [mean_of(at, field) for field in fields]
-            shown = " | ".join(f"{100 * value:.2f}" for value in means)
-            lines.append(f"| {title} | {'all' if n is None else f'{n:,}'} | {shown} | {means[0] / means[3]:.2f} |")
+            shown = [f"{100 * value:.2f}" for value in means]
+            lines.append(table_row(title, "all" if n is None else f"{n:,}", *shown, f"{means[0] / means[3]:.2f}"))
     return [*lines, ""]
 
 
@@ -405,15 +398,15 @@ def _few_table(rows: Sequence[Figures]) -> list[str]:
 
 def _check_table(figures: Figures) -> list[str]:
     lines = [f"## The label-shift check, at a level of {100 * ALARM_LEVEL:g} %", ""]
-    lines += ["| archives | texts | gap | alarms | interval holds |", "|---|---|---|---|---|"]
+    lines += table_head("archives", "texts", "gap", "alarms", "interval holds")
     for n in SIZES:
         for gap in LABELS:
             at = [row for row in figures["shifted"] if (row["n"], row["gap"]) == (n, gap)]
-            shown = f"{100 * mean_of(at, 'alarm'):.1f} | {100 * mean_of(at, 'covered'):.1f}"
-            lines.append(f"| only the share differs | {n:,} | {gap} | {shown} |")
+            shown = [f"{100 * mean_of(at, field):.1f}" for field in ("alarm", "covered")]
+            lines.append(table_row("only the share differs", f"{n:,}", gap, *shown))
     for row in figures["spoiled"]:
-        shown = f"{100 * row['alarm']:.1f} | {100 * row['covered']:.1f}"
-        lines.append(f"| {row['how']} | {row['n']:,} | {row['gap']} | {shown} |")
+        shown = [f"{100 * row[field]:.1f}" for field in ("alarm", "covered")]
+        lines.append(table_row(row["how"], f"{row['n']:,}", row["gap"], *shown))
     lines += [
         "",
         "Texts with a gap that look like texts without it cannot be told from a lower share: no check of scores sees",
@@ -424,21 +417,16 @@ def _check_table(figures: Figures) -> list[str]:
 
 def main() -> None:
     """Run the benchmark, print its tables and write them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--scores", type=Path, help=".npz of proba, labels, decided, or a model directory")
     parser.add_argument("--reps", type=int, default=2000, help="repetitions")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--save", type=Path, default=RESULTS, help="folder for prevalence.json and prevalence.md")
     options = parser.parse_args()
     started = time.perf_counter()
     figures = measure(read_pool(options.scores), reps=options.reps, jobs=options.jobs)
     figures["seconds"] = time.perf_counter() - started
-    options.save.mkdir(parents=True, exist_ok=True)
-    (options.save / "prevalence.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    named = f" --scores {options.scores.name}" if options.scores else ""
-    shown = table(figures, command=f"python -m benchmarks.prevalence --reps {options.reps}{named}")
-    (options.save / "prevalence.md").write_text(shown + "\n", encoding="utf-8")
-    sys.stdout.write(shown + "\n")
+    title = "Prevalence estimates on simulated archives"
+    write_report("prevalence", figures, title=title, lines=table(figures), options=options)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ does not install beside this project. Writes `results/service.json` and `service
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import re
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
@@ -26,18 +24,16 @@ from typing import Any
 import uvloop
 
 from benchmarks.load import Sample, closed_loop, percentile, post
+from benchmarks.report import new_parser, say, table_head, table_row, write_report
 from benchmarks.serving import free_port, gapnlp_server, running
-from benchmarks.texts import CORPUS
+from benchmarks.texts import short_texts
 from gapnlp.classifier import GapClassifier
-from gapnlp.engines.openvino import n_cores
 from gapnlp.model_dir import find_model
 
-RESULTS = Path(__file__).parent / "results"
 OFFLINE = "the engine alone (`GapClassifier.predict`, all texts at once)"
 OURS = "`gapnlp serve`"
 N_WARM = 200
 N_CLIENTS = 64
-SHORT = 130  # characters
 
 
 def main() -> None:
@@ -49,20 +45,16 @@ def main() -> None:
         for name, measure in _contenders(options).items():
             found = measure(texts)
             runs.setdefault(name, []).append(found)
-            _say(f"{name}: {found['per_second']:,.0f} texts/s, p99 {found.get('p99', float('nan')) * 1000:,.0f} ms")
-    figures = _figures(runs, options)
-    options.save.mkdir(parents=True, exist_ok=True)
-    (options.save / "service.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (options.save / "service.md").write_text(_table(figures), encoding="utf-8")
-    _say(_table(figures))
+            say(f"{name}: {found['per_second']:,.0f} texts/s, p99 {found.get('p99', float('nan')) * 1000:,.0f} ms")
+    figures = _figures(runs, n_texts=options.n_texts)
+    write_report("service", figures, title="The service against others", lines=_lines(figures), options=options)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--n-texts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--infinity", type=Path, metavar="PYTHON")
-    parser.add_argument("--save", type=Path, default=RESULTS, metavar="DIR")
     return parser.parse_args()
 
 
@@ -80,9 +72,7 @@ def _contenders(options: argparse.Namespace) -> dict[str, Callable[[list[str]], 
 
 def _short_texts(n_texts: int) -> list[str]:
     """Return different texts of the corpus, each a sentence or two."""
-    with CORPUS.open(encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
-    short = sorted({text for text in texts if len(text) <= SHORT})
+    short = sorted(short_texts())
     if len(short) < n_texts:
         short = [f"{text} {n}" for n in range(1 + n_texts // len(short)) for text in short]
     return short[:: len(short) // n_texts][:n_texts]
@@ -155,16 +145,14 @@ def _batches(port: int) -> tuple[float, float]:
     )
 
 
-def _figures(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> dict[str, Any]:
+def _figures(runs: dict[str, list[dict[str, float]]], *, n_texts: int) -> dict[str, Any]:
     rows = {name: {key: median(run[key] for run in found) for key in found[0]} for name, found in runs.items()}
     ours = rows[OURS]
     for row in rows.values():
         row["of_offline"] = row["per_second"] / rows[OFFLINE]["per_second"]
         row["ours_times"] = ours["per_second"] / row["per_second"]
     return {
-        "command": " ".join(["python -m benchmarks.service", *_arguments(options)]),
-        "machine": f"{platform.machine()}, {n_cores()} cores, Python {platform.python_version()}",
-        "n_texts": options.n_texts,
+        "n_texts": n_texts,
         "n_clients": N_CLIENTS,
         "p99_in_batches": ours["p99"] / ours["batch"],
         "rows": rows,
@@ -172,38 +160,22 @@ def _figures(runs: dict[str, list[dict[str, float]]], options: argparse.Namespac
     }
 
 
-def _arguments(options: argparse.Namespace) -> Iterator[str]:
-    yield f"--n-texts {options.n_texts} --rounds {options.rounds}"
-    if options.infinity:
-        yield "--infinity PYTHON"
-
-
-def _table(figures: dict[str, Any]) -> str:
+def _lines(figures: dict[str, Any]) -> list[str]:
     lines = [
-        "# The service against others",
-        "",
         f"{figures['n_texts']:,} different short texts, one a request; {figures['n_clients']} clients beside it.",
-        f"Made by `{figures['command']}` on {figures['machine']}.",
         "",
-        "| server | texts/s | of the engine alone | `gapnlp serve` is | median | p99 |",
-        "|---|---|---|---|---|---|",
+        *table_head("server", "texts/s", "of the engine alone", "`gapnlp serve` is", "median", "p99"),
     ]
     for name, row in figures["rows"].items():
         times = "" if name in (OFFLINE, OURS) else f"{row['ours_times']:.1f} times as fast"
         waits = [f"{row[key] * 1000:,.0f} ms" if key in row else "" for key in ("p50", "p99")]
-        lines.append(f"| {name} | {row['per_second']:,.0f} | {row['of_offline']:.0%} | {times} | {' | '.join(waits)} |")
+        lines.append(table_row(name, f"{row['per_second']:,.0f}", f"{row['of_offline']:.0%}", times, *waits))
     batch, in_batches = figures["rows"][OURS]["batch"] * 1000, figures["p99_in_batches"]
-    lines += [
+    return [
+        *lines,
         "",
         f"A batch of `gapnlp serve` took {batch:,.0f} ms on average; its p99 is {in_batches:.1f} of them.",
-        "",
     ]
-    return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 READY_WITHIN = 120  # seconds
+GAPNLP = (sys.executable, "-c", "from gapnlp.cli.main import main; main()")  # the command, of this very Python
 
 
 @contextmanager
@@ -44,12 +45,17 @@ def running(command: Sequence[str], *, port: int, ready: str, env: dict[str, str
 
 
 @contextmanager
-def gapnlp_server(port: int, **settings: object) -> Iterator[int]:
-    """Run `gapnlp serve` on a port of this machine, with a store of its own; settings are named as in `Settings`."""
+def gapnlp_server(port: int, *, secrets: Mapping[str, str] | None = None, **settings: object) -> Iterator[int]:
+    """Run `gapnlp serve` on a port of this machine, with a store of its own.
+
+    Args:
+        port: Where it listens.
+        secrets: Variables of its environment that the settings name.
+        settings: Named as in `Settings`.
+    """
     given = {"host": "127.0.0.1", "port": port, "rate_limit": "1000000/second", "log_level": "warning", **settings}
-    env = {f"GAPNLP_{name.upper()}": str(value) for name, value in given.items()}
-    code = "from gapnlp.cli.main import main; main()"
-    with running([sys.executable, "-c", code, "serve"], port=port, ready="/readyz", env=env) as pid:
+    env = {f"GAPNLP_{name.upper()}": str(value) for name, value in given.items()} | dict(secrets or {})
+    with running([*GAPNLP, "serve"], port=port, ready="/readyz", env=env) as pid:
         yield pid
 
 

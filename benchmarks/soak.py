@@ -9,27 +9,21 @@ process (resident, without what it shares with other processes), from the moment
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import json
-import platform
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import uvloop
 
 from benchmarks.load import Sample, closed_loop, post
+from benchmarks.report import Goal, new_parser, write_report
 from benchmarks.serving import free_port, gapnlp_server
 from benchmarks.texts import make_texts
-from gapnlp.engines.openvino import n_cores
 
-RESULTS = Path(__file__).parent / "results"
 N_CLIENTS = 20
 N_TEXTS = 8
 WARM_SHARE = 0.2  # of the time
@@ -66,30 +60,29 @@ class Soak:
 
 def main() -> None:
     """Run and write the table."""
-    options = _options()
-    port = free_port()
-    with gapnlp_server(port, timeout_seconds=300) as pid:  # how fast it answers is for other benchmarks
-        found = soak(port, pid, seconds=options.seconds)
-    figures = {
-        "command": f"python -m benchmarks.soak --seconds {options.seconds:g}",
-        "machine": f"{platform.machine()}, {n_cores()} cores, Python {platform.python_version()}",
-        "n_requests": found.n_requests,
-        "n_failed": found.n_failed,
-        "growth": found.growth,
-        "megabytes": [round(mb, 1) for mb in found.megabytes[:: max(1, len(found.megabytes) // 60)]],
-    }
-    options.save.mkdir(parents=True, exist_ok=True)
-    (options.save / "soak.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (options.save / "soak.md").write_text(_table(figures), encoding="utf-8")
-    sys.stdout.write(_table(figures))
-    raise SystemExit(0 if found.growth <= MAX_GROWTH and not found.n_failed else 1)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--save", type=Path, default=RESULTS, metavar="DIR")
-    return parser.parse_args()
+    options = parser.parse_args()
+    port = free_port()
+    with gapnlp_server(port) as pid:
+        found = soak(port, pid, seconds=options.seconds)
+    shown = [round(mb, 1) for mb in found.megabytes[:: max(1, len(found.megabytes) // 60)]]
+    start, middle, end = (f"{mb:.0f} MB" for mb in (shown[0], shown[len(shown) // 2], shown[-1]))
+    status = write_report(
+        "soak",
+        {"n_requests": found.n_requests, "n_failed": found.n_failed, "growth": found.growth, "megabytes": shown},
+        title="Memory of the service under load",
+        lines=[
+            f"{N_CLIENTS} clients, {N_TEXTS} texts a request, {found.n_requests:,} requests.",
+            f"Memory at the start {start}, half-way {middle}, at the end {end}.",
+        ],
+        options=options,
+        goals=[
+            Goal("growth after the warm-up", found.growth, MAX_GROWTH, "MB"),
+            Goal("requests that failed", found.n_failed, 0),
+        ],
+    )
+    raise SystemExit(status)
 
 
 def soak(port: int, pid: int, *, seconds: float) -> Soak:
@@ -139,26 +132,6 @@ def _texts() -> Iterator[list[str]]:
     for count in itertools.count():
         start = count * N_TEXTS
         yield [f"{pool[(start + n) % len(pool)]} {start + n}" for n in range(N_TEXTS)]
-
-
-def _table(figures: dict[str, Any]) -> str:
-    shown = figures["megabytes"]
-    start, middle, end = (f"{mb:.0f} MB" for mb in (shown[0], shown[len(shown) // 2], shown[-1]))
-    return "\n".join(
-        [
-            "# Memory of the service under load",
-            "",
-            f"Made by `{figures['command']}` on {figures['machine']}: {N_CLIENTS} clients, {N_TEXTS} texts a request.",
-            "",
-            "| what | found | at most |",
-            "|---|---|---|",
-            f"| growth after the warm-up | {figures['growth']:.1f} MB | {MAX_GROWTH:g} MB |",
-            f"| requests that failed | {figures['n_failed']} of {figures['n_requests']:,} | 0 |",
-            "",
-            f"Memory at the start {start}, half-way {middle}, at the end {end}.",
-            "",
-        ]
-    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -26,11 +25,11 @@ import numpy as np
 
 from benchmarks.contender import BASELINE, CONTENDERS, OURS, REFERENCE, open_contender
 from benchmarks.peak import matmul_peak
+from benchmarks.report import new_parser, say, table_head, table_row, write_report
 from benchmarks.texts import make_texts, read_texts
 from gapnlp.engines.openvino import n_cores
 from gapnlp.model_dir import find_model
 
-RESULTS = Path(__file__).parent / "results"
 N_WARM = 256
 WINDOW = 256  # tokens that the shipped model reads at once
 
@@ -51,21 +50,18 @@ def main() -> None:
             for name in CONTENDERS:
                 found = _in_process(name, given, Path(scratch))
                 runs[name].append(found)
-                _say(f"{name}: " + (found.get("error") or f"{len(texts) / found['seconds']:,.0f} rows/s"))
+                say(f"{name}: " + (found.get("error") or f"{len(texts) / found['seconds']:,.0f} rows/s"))
         figures = _figures(runs, texts=texts, scratch=Path(scratch))
     figures["texts"] = f"{len(texts):,} " + ("texts given" if options.texts else "made-up texts of real lengths")
-    options.save.mkdir(parents=True, exist_ok=True)
-    (options.save / "throughput.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (options.save / "throughput.md").write_text(_table(figures), encoding="utf-8")
-    _say(_table(figures))
+    title = "Against other ways of labelling"
+    write_report("throughput", figures, title=title, lines=_lines(figures), options=options)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--texts", type=Path, help="JSON Lines with a column text; without it texts are made up")
     parser.add_argument("--n-texts", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=1, help="turns of each contender; the median counts")
-    parser.add_argument("--save", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--contender", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -122,11 +118,9 @@ def _figures(runs: dict[str, list[dict[str, Any]]], *, texts: list[str], scratch
             if name != "SetFit predict":  # another model: its labels say nothing
                 row["same_labels"] = float(np.mean((np.load(_labels_file(scratch, name)) == reference).all(axis=1)))
     work = _operations(texts)
-    peaks = {kind: matmul_peak(kind, n_threads=n_threads) for kind in ("f32", "bf16", "int8")}  # type: ignore[arg-type]
+    peaks = {kind: matmul_peak(kind, n_threads=n_threads) for kind in ("f32", "bf16", "int8")}
     ours = rows[OURS]["rows_per_second"] * work / len(texts)
     return {
-        "command": "python -m benchmarks.throughput " + " ".join(_arguments()),
-        "machine": {"cores": n_threads, "processor": _processor(), "python": platform.python_version()},
         "contenders": rows,
         "operations_per_text": work / len(texts),
         "peak_operations_per_second": peaks,
@@ -161,49 +155,23 @@ def _operations(texts: list[str]) -> float:
     return float(2 * n_layers * (lengths.sum() * per_token + 2 * hidden * np.square(lengths).sum()))
 
 
-def _arguments() -> list[str]:
-    """Return the arguments that decide the figures; of a file, its name."""
-    return [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return ", ".join(flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8") if flag in flags)
-
-
-def _table(figures: dict[str, Any]) -> str:
-    lines = [
-        f"`{figures['command']}`",
-        "",
-        f"{figures['texts']}, {figures['machine']['cores']} cores ({figures['machine']['processor']}).",
-        "",
-        "| way | rows/s | times the pipeline | labels as torch float32 | cores busy | peak memory |",
-        "|---|---|---|---|---|---|",
-    ]
+def _lines(figures: dict[str, Any]) -> list[str]:
+    columns = ("rows/s", "times the pipeline", "labels as torch float32", "cores busy", "peak memory")
+    lines = [f"{figures['texts']}.", "", *table_head("way", *columns)]
     for name, row in figures["contenders"].items():
         if "error" in row:
-            lines.append(f"| {name} | did not run: {row['error']} | | | | |")
+            lines.append(table_row(name, f"did not run: {row['error']}", "", "", "", ""))
             continue
         same = f"{row['same_labels']:.2%}" if "same_labels" in row else "another model"
-        lines.append(
-            f"| {name} | {row['rows_per_second']:,.0f} | {row['times_baseline']:.1f} | {same} "
-            f"| {row['cores_busy']:.1f} | {row['peak_mib']:,.0f} MiB |"
-        )
+        speed = (f"{row['rows_per_second']:,.0f}", f"{row['times_baseline']:.1f}")
+        lines.append(table_row(name, *speed, same, f"{row['cores_busy']:.1f}", f"{row['peak_mib']:,.0f} MiB"))
     shares = ", ".join(
         f"{figures['share_of_peak'][kind]:.0%} of the {kind} peak ({peak / 1e12:.2f} TOPS)"
         for kind, peak in figures["peak_operations_per_second"].items()
     )
     lines += ["", f"gapnlp against torch sorted: {figures['times_torch_sorted']:.1f} times. It reaches {shares}, end"]
     lines[-1] += " to end, of what large matrix products measured on the same cores reach."
-    return "\n".join(lines) + "\n"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    return lines
 
 
 if __name__ == "__main__":

@@ -7,9 +7,6 @@ gap has the share wanted in each group or month; the validation rows are redrawn
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.report import new_parser, table_head, table_row, write_report
 from gapnlp.model_dir import load_model_dir
 from gapnlp.prevalence import Moments, fit_gap_scores, score_texts
 from gapnlp.prevalence.alert import Alert, find_changes
@@ -33,7 +31,6 @@ from gapnlp.taxonomy import LABELS
 FloatArray = npt.NDArray[np.float64]
 Figures = dict[str, Any]
 
-RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.05, 0.10, 0.15)
 N_MONTHS = 24
 N_GROUPS = 20
@@ -95,18 +92,15 @@ class World:
 
 def main() -> None:
     """Run all measurements and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--scores", type=Path, help="NPZ file with `proba` and `labels` instead of the shipped model's")
     parser.add_argument("--series", type=int, default=250, help="unchanged series per line of the tables")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
+    options = parser.parse_args()
     started = time.process_time()
-    figures = measure(read_rows(args.scores), n_series=args.series)
+    figures = measure(read_rows(options.scores), n_series=options.series)
     figures["cpu_seconds"] = round(time.process_time() - started, 1)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "trend.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (args.out / "trend.md").write_text(table(figures, n_series=args.series), encoding="utf-8")
-    sys.stdout.write(table(figures, n_series=args.series))
+    lines = table(figures, n_series=options.series)
+    write_report("trend", figures, title="Segments and alerts on simulated archives", lines=lines, options=options)
 
 
 def read_rows(path: Path | None) -> ValidationScores:
@@ -222,10 +216,10 @@ def false_alarms(
 def planted() -> Iterator[tuple[str, FloatArray]]:
     """List the changes planted into series of 2,000 texts a month."""
     month = np.arange(N_MONTHS)
-    yield "+3 points from month 13 on", 0.03 * (month >= 12)
-    yield "+3 points from month 19 on", 0.03 * (month >= 18)
-    yield "+3 points in month 15 alone", 0.03 * (month == 14)
-    yield "+6 points in month 15 alone", 0.06 * (month == 14)
+    yield "+3 points from month 13 on", np.where(month >= 12, 0.03, 0.0)
+    yield "+3 points from month 19 on", np.where(month >= 18, 0.03, 0.0)
+    yield "+3 points in month 15 alone", np.where(month == 14, 0.03, 0.0)
+    yield "+6 points in month 15 alone", np.where(month == 14, 0.06, 0.0)
 
 
 def found(world: World, level: float, change: FloatArray, n_series: int) -> Figures:
@@ -278,57 +272,48 @@ def cost(world: World) -> Figures:
     return {"seconds": round(time.process_time() - started, 2)}
 
 
-def table(figures: Figures, *, n_series: int) -> str:
+def table(figures: Figures, *, n_series: int) -> list[str]:
     """Lay the figures out as Markdown."""
-    lines = [f"`python -m benchmarks.trend --series {n_series}`", ""]
-    lines += [
+    lines = [
         f"Segments: {N_GROUPS} groups of 40 to 3,000 texts, true shares differing by 40 % of the level, validation",
         "redrawn each time. How often nominal 95 % intervals hold the true share; how often a gap's bands hold all of",
         f"its groups at once; what part of the claims `compare_segments` makes at {RATE:.0%} is false. A line rests on",
         f"{n_series // 4} validation sets, whose error all groups of an archive share: coverage is good to 4 points,",
         "in the last line to 1 (two standard errors).",
         "",
-        *_header("gap", "level", "direct", "pooled", "all bands", "difference to the rest", *CLAIMS),
+        *table_head("gap", "level", "direct", "pooled", "all bands", "difference to the rest", *CLAIMS),
     ]
     for row in figures["segments"]:
         cells = [row["label"], f"{row['level']:.0%}", _held(row, "direct"), _held(row, "pooled")]
         cells += [f"{row['bands']:.1%}", f"{row['differences']:.1%}", f"{row['claims_per_archive']:.1f}"]
-        lines.append(_line(*cells, f"{row['false_claims']:.1%}", f"{row['any_claim_if_equal']:.1%}"))
+        lines.append(table_row(*cells, f"{row['false_claims']:.1%}", f"{row['any_claim_if_equal']:.1%}"))
     means = [_mean(figures["segments"], key) for key in ("direct", "pooled", "bands", "differences")]
     claims = [_mean(figures["segments"], key) for key in ("false_claims", "any_claim_if_equal")]
     n_claims = _mean(figures["segments"], "claims_per_archive")
-    lines.append(_line("all", "", *(f"{x:.1%}" for x in means), f"{n_claims:.1f}", *(f"{x:.1%}" for x in claims)))
+    lines.append(table_row("all", "", *(f"{x:.1%}" for x in means), f"{n_claims:.1f}", *(f"{x:.1%}" for x in claims)))
     lines += [
         "",
         f"Alerts in unchanged series of {N_MONTHS} months at 5 %, 10 % and 15 %; stated: at most {RATE:.0%}.",
         "",
     ]
-    lines += [f"| series | {' | '.join(LABELS)} | all |", "|---|" + "---|" * (len(LABELS) + 1)]
+    lines += table_head("series", *LABELS, "all")
     for name in dict.fromkeys(row["series"] for row in figures["false_alarms"]):
         rates = [row["rate"] for row in figures["false_alarms"] if row["series"] == name]
-        lines.append(f"| {name} | {' | '.join(f'{x:.1%}' for x in (*rates, float(np.mean(rates))))} |")
+        lines.append(table_row(name, *(f"{x:.1%}" for x in (*rates, float(np.mean(rates))))))
     lines += ["", "Planted changes found, 2,000 texts a month; in brackets the best that anyone could do with these"]
     lines += ["scores who knew the kind of change, and that months never wobble.", ""]
-    lines += [f"| change | level | {' | '.join(LABELS)} |", "|---|---|" + "---|" * len(LABELS)]
+    lines += table_head("change", "level", *LABELS)
     for name, level in dict.fromkeys((row["change"], row["level"]) for row in figures["found"]):
         rows = [row for row in figures["found"] if (row["change"], row["level"]) == (name, level)]
-        cells = " | ".join(f"{row['found']:.0%} ({row['best_possible']:.0%})" for row in rows)
-        lines.append(f"| {name} | {level:.0%} | {cells} |")
+        cells = [f"{row['found']:.0%} ({row['best_possible']:.0%})" for row in rows]
+        lines.append(table_row(name, f"{level:.0%}", *cells))
     seconds = figures["cost"]["seconds"]
     lines += ["", f"{N_GROUPS} segments by {N_MONTHS} months by 5 gaps, given the sums: {seconds} s of one core."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _mean(rows: list[Figures], key: str) -> float:
     return float(np.mean([row[key] for row in rows if row[key] is not None]))
-
-
-def _header(*cells: str) -> tuple[str, str]:
-    return _line(*cells), "|" + "---|" * len(cells)
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _held(row: Figures, kind: str) -> str:

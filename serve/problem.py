@@ -148,5 +148,5 @@ def _tei_error(problem: ProblemError) -> dict[str, str]:
 
 
 def _in_one(problem: ProblemError) -> str:
-    parts = [f"{error.pointer}: {error.detail}" for error in problem.errors]
+    parts = [f"{error.pointer}: {error.detail}" if error.pointer else error.detail for error in problem.errors]
     return "; ".join([problem.detail, *parts])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from gapnlp.errors import ConfigError
 from serve.problem import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, ProblemError, retry_after
+from serve.settings import parse_rate
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,8 +27,6 @@ REMEMBERED_SECONDS = 5  # how long a revoked key may still work
 _REMEMBERED_KEYS = 4096
 _LONGEST_TOKEN = 200  # characters; the keys handed out have 84
 _IPV6_NETWORK = 64  # bits that one customer of a provider has to himself
-_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_RATE = re.compile(rf"([1-9]\d{{0,9}})/({'|'.join(_UNITS)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +60,6 @@ class MovingWindow:
         self._most_callers = most_callers
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
-    @classmethod
-    def parse(cls, rate: str) -> MovingWindow:
-        """Read a limit such as `1200/minute`.
-
-        Raises:
-            ConfigError: It cannot be read.
-        """
-        found = _RATE.fullmatch(rate.strip().lower())
-        if not found:
-            raise ConfigError(
-                f"GAPNLP_RATE_LIMIT: got {rate!r}, but expected a number, / and one of {', '.join(_UNITS)}"
-            )
-        return cls(int(found[1]), _UNITS[found[2]])
-
     def hit(self, caller: str) -> float:
         """Count a request of a caller; return 0, or in how many seconds it may come where it is one too many."""
         now = time.monotonic()
@@ -104,12 +87,9 @@ class Gate:
         Args:
             settings: Whether keys are needed, and the rate limit.
             find: Looks up the key in force that a client sent whole.
-
-        Raises:
-            ConfigError: The rate limit cannot be read.
         """
         self._rate = settings.rate_limit
-        self._window = MovingWindow.parse(settings.rate_limit)
+        self._window = MovingWindow(*parse_rate(settings.rate_limit))
         self._needs_keys = settings.needs_keys
         self._find = find
         self._known: TTLCache[bytes, KeyRow | None] = TTLCache(_REMEMBERED_KEYS, REMEMBERED_SECONDS)

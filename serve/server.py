@@ -25,6 +25,7 @@ from serve.logs import configure_logging
 from serve.rehearsal import rehearse
 from serve.retention import keep_pruned
 from serve.service import Service
+from serve.settings import unknown_variables
 from serve.store import Store
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def run_server(settings: Settings) -> None:
         SystemExit: With 1, where the start or the end failed in a way nobody foresaw; the log tells more.
     """
     configure_logging(settings)
+    for name, nearest in unknown_variables(os.environ).items():
+        hint = {"did_you_mean": nearest} if nearest else {}
+        _log.warning("a variable sets nothing: the service has no such setting", variable=name, **hint)
     check_exposure(settings)
     with listening(settings) as listener:
         server = Server(create_app(settings), settings=settings)
@@ -157,6 +161,8 @@ class Server(uvicorn.Server):
         """Load the model and open the store; accept requests only then."""
         _log.info("loading the model")
         await super().startup(sockets)
+        if self.should_exit:  # told to stop while the model was being loaded
+            return
         # What is loaded by now stays: to look it through for garbage again and again cost a tenth of the throughput.
         gc.collect()
         gc.freeze()

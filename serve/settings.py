@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +18,8 @@ from gapnlp.errors import ConfigError
 PREFIX = "GAPNLP_"
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0)]
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_RATE = re.compile(rf"([1-9]\d{{0,9}})/({'|'.join(_UNITS)})")
 
 
 class Settings(BaseSettings):
@@ -71,6 +76,12 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        parse_rate(value)
+        return value
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
@@ -97,6 +108,33 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as exc:
         problems = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
+            f"{variable_of('_'.join(str(part) for part in error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
+            for error in exc.errors()
         )
         raise ConfigError(f"settings of the service: {problems}") from None
+
+
+def parse_rate(rate: str) -> tuple[int, int]:
+    """Read a limit such as `1200/minute`; return how many, and in how many seconds.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    found = _RATE.fullmatch(rate.strip().lower())
+    if not found:
+        raise ValueError(
+            f"got {rate!r}, but expected a whole number from 1, / and one of {', '.join(_UNITS)}, such as 6000/minute"
+        )
+    return int(found[1]), _UNITS[found[2]]
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables GAPNLP_* that set nothing, each with the setting it may have meant; never a value."""
+    known = [variable_of(name) for name in Settings.model_fields]
+    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None) for name in unknown}
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"

@@ -52,7 +52,7 @@ def test_a_long_text_is_refused_or_cut_at_either_end(world):
     answer = world.post("/predict", {"inputs": long})
     assert answer.status_code == 413
     assert answer.json() == {
-        "error": "shorten it, or set truncate; /inputs/0: expected at most 20,000 characters",
+        "error": "shorten it, or set truncate; /inputs: got 39,995 characters, expected at most 20,000",
         "error_type": "Validation",
     }
     right = world.post("/predict", {"inputs": long, "truncate": True})

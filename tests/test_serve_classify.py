@@ -78,7 +78,7 @@ def test_many_texts_keep_their_order_and_bad_ones_get_an_error_of_their_own(worl
         assert results[index]["error"]["type"] == "urn:gapnlp:problem:unreadable-text"
     assert results[7]["error"] == {
         "type": "urn:gapnlp:problem:long-text",
-        "detail": "expected at most 20,000 characters",
+        "detail": "got 20,001 characters, expected at most 20,000",
     }
     bad = results[1]
     assert (bad["id"], bad["probabilities"], bad["labels"], bad["evidence"]) == (None, None, [], [])

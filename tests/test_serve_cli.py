@@ -14,7 +14,7 @@ from gapnlp.errors import ConfigError
 from serve.cli.keys import app as keys
 from serve.cli.keys import create
 from serve.cli.serve import serve
-from serve.cli.settings import HIDDEN, settings, shown, unknown_variables
+from serve.cli.settings import HIDDEN, settings, shown
 from serve.cli.store import app as store
 from serve.settings import Settings
 from serve.store import Origin, Store, StoredPrediction
@@ -118,9 +118,12 @@ def test_without_keys_the_list_says_how_to_make_one():
 
 def test_a_revoked_key_opens_nothing(opened):
     token = run("keys", "create", "helpdesk")[0].strip()
-    _, err = run("keys", "revoke", found(opened, token).id)
-    assert "helpdesk" in err
+    id_ = found(opened, token).id
+    assert f"The key of helpdesk ({id_}) is revoked." in run("keys", "revoke", id_)[1]
     assert found(opened, token) is None
+    again = run("keys", "revoke", id_)[1]
+    assert re.search(rf"The key of helpdesk \({id_}\) was revoked already, on {NOW:%Y-%m-%d} at \d\d:\d\d UTC", again)
+    assert "is revoked" not in again
     assert "no API key has this id" in run("keys", "revoke", "nobody", status=2)[1]
 
 
@@ -164,8 +167,14 @@ def test_any_other_secret_is_hidden_whole():
 def test_a_variable_that_sets_nothing_is_named_with_what_it_may_mean(monkeypatch):
     monkeypatch.setenv("GAPNLP_PROT", "9000")
     assert "GAPNLP_PROT is set, but the service has no such setting; did you mean GAPNLP_PORT?" in run("settings")[1]
-    assert unknown_variables({"GAPNLP_PORT": "1", "gapnlp_host": "x", "PORT": "1"}) == {}
-    assert unknown_variables({"GAPNLP_ZZZZZZ": "1"}) == {"GAPNLP_ZZZZZZ": None}
+
+
+@pytest.mark.parametrize("command", [("settings",), ("keys", "list"), ("store", "migrate"), ("serve",)])
+def test_every_command_tells_a_rate_that_cannot_be_read(monkeypatch, command):
+    monkeypatch.setenv("GAPNLP_RATE_LIMIT", "10")
+    _, err = run(*command, status=2)
+    assert "GAPNLP_RATE_LIMIT: got '10', but expected a whole number" in err
+    assert "Traceback" not in err
 
 
 def test_a_value_that_cannot_be_used_is_told_by_its_variable(monkeypatch):

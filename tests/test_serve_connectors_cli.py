@@ -13,7 +13,7 @@ from gapnlp.classifier import GapClassifier
 from gapnlp.cli.main import _move_example
 from gapnlp.errors import ConfigError
 from serve.cli.connectors import app, parse_since
-from serve.connectors.errors import DeniedError, UnknownTicketError
+from serve.connectors.errors import BusyError, DeniedError, UnknownTicketError
 from serve.store import Delivery, Store
 
 TEXT = "so slow and against the rules"
@@ -78,6 +78,18 @@ def test_check_says_what_is_wrong(desk, monkeypatch):
     monkeypatch.setenv("DESK_TOKEN", "another")
     with pytest.raises(DeniedError, match="check the credentials"):
         run("check", "zendesk", "1")
+
+
+def test_check_says_why_there_is_no_connection(desk, tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPNLP_CONNECTORS", str(write_config(tmp_path, desk, base_url="https://no-such.invalid")))
+    with pytest.raises(BusyError, match=r"name of no-such\.invalid cannot be looked up: check") as caught:
+        run("check", "zendesk", "1")
+    assert all(secret not in str(caught.value) for secret in ENVIRON.values())
+
+
+def test_list_says_what_to_do_about_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"no\.toml: cannot be read .* name the TOML file .* with --file"):
+        run("list", "--file", str(tmp_path / "no.toml"))
 
 
 def note(folder, tags):
@@ -149,6 +161,6 @@ def test_since_refuses_anything_else(text):
 
 def test_every_command_ends_its_help_with_an_example():
     group = _move_example(typer.main.get_group(app))
-    assert sorted(group.commands) == ["check", "list", "retry", "undo"]
+    assert sorted(group.commands) == ["check", "list", "retry", "test", "undo"]
     for name, command in group.commands.items():
         assert re.search(rf"Example:\n +gapnlp connectors {name}\b", command.epilog), name

@@ -113,16 +113,61 @@ def test_a_signed_body_that_cannot_be_read_is_refused_or_ignored(desk, connector
     assert event is None
 
 
-def sign(desk, body):
+SIGNED = {
+    "x-zendesk-webhook-signature",
+    "x-zendesk-webhook-signature-timestamp",
+    "x-gapnlp-secret",
+    "x-hub-signature",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+}
+
+
+@pytest.mark.parametrize("about", ["a ticket", "nothing"])
+def test_a_test_is_signed_as_the_helpdesk_signs_and_says_what_it_is_to_say(desk, connector, about):
+    ticket = None if about == "nothing" else "SUP-1" if desk.kind == "jira" else "1"
+    made = connector.make_test(ticket, now=datetime.now(UTC))
+    stand_in = sign(desk, made.body, id_=made.headers.get("webhook-id", "m"), at=sent_at(made))
+    names = SIGNED & set(stand_in.headers)
+    assert names
+    assert {name: made.headers.get(name) for name in names} == {name: stand_in.headers[name] for name in names}
+    check(connector, made)
+    event = connector.read_event(made)
+    assert (event and (event.ticket, event.turn)) == (ticket and (ticket, None))
+
+
+def test_no_two_tests_are_one_delivery(desk, connector):
+    if desk.kind == "freshdesk":  # what it sends has no id: every delivery is another
+        return
+    ticket = "SUP-1" if desk.kind == "jira" else "1"
+    now = datetime.now(UTC)
+    moments = (now, now + timedelta(milliseconds=1))
+    ids = {connector.read_event(connector.make_test(ticket, now=moment)).delivery_id for moment in moments}
+    assert len(ids) == 2
+
+
+def sent_at(webhook):
+    """Return when a webhook says it was sent, where a header says so."""
+    if told := webhook.headers.get("x-zendesk-webhook-signature-timestamp"):
+        return datetime.fromisoformat(told)
+    if told := webhook.headers.get("webhook-timestamp"):
+        return datetime.fromtimestamp(int(told), UTC)
+    return None
+
+
+def sign(desk, body, *, id_="m", at=None):
     """Sign any bytes."""
-    if desk.kind in {"zendesk", "freshdesk", "jira"}:
+    if desk.kind == "zendesk":
+        return desk.webhook(body, at=at)
+    if desk.kind in {"freshdesk", "jira"}:
         return desk.webhook(body)
     if desk.kind == "intercom":
         return Webhook({"x-hub-signature": "sha1=" + hmac.new(SECRET.encode(), body, hashlib.sha1).hexdigest()}, body)
-    timestamp = str(int(datetime.now(UTC).timestamp()))
+    timestamp = str(int((at or datetime.now(UTC)).timestamp()))
     key = base64.b64decode(STANDARD_SECRET.removeprefix("whsec_"))
-    signed = base64.b64encode(hmac.new(key, f"m.{timestamp}.".encode() + body, hashlib.sha256).digest()).decode()
-    headers = {"webhook-id": "m", "webhook-timestamp": timestamp, "webhook-signature": f"v1,{signed}"}
+    signed = base64.b64encode(hmac.new(key, f"{id_}.{timestamp}.".encode() + body, hashlib.sha256).digest()).decode()
+    headers = {"webhook-id": id_, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{signed}"}
     return Webhook(headers, body)
 
 

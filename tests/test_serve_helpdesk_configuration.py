@@ -74,7 +74,7 @@ def test_tags_have_a_prefix_and_the_order_of_the_taxonomy(load):
         ("[zendesk]", '[API]\nkind = "zendesk"', "expected a name"),
         ("[zendesk]", '[api]\nkind = "zendesk"', "expected a name"),
         ("[zendesk]", "zendesk = 5\n[other]", "expected a table"),
-        ("[zendesk]", "[zendesk", "no TOML"),
+        ("[zendesk]", "[zendesk", "(at line 2, column 9); mend that place"),
     ],
 )
 def test_mistakes_are_named_with_what_was_expected(load, old, new, said):
@@ -82,9 +82,12 @@ def test_mistakes_are_named_with_what_was_expected(load, old, new, said):
 
 
 def test_an_empty_file_and_no_file_are_refused(load, tmp_path):
-    assert "expected a table" in refusal(load, "")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    assert "begins with a line such as [zendesk]" in refusal(load, "")
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file or directory\): name the TOML file"):
         load_connectors(tmp_path / "nothing.toml", environ=ENVIRON)
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
+    with pytest.raises(ConfigError, match="save the TOML file of the helpdesks as that"):
+        load_connectors(tmp_path / "latin.toml", environ=ENVIRON)
 
 
 def test_a_secret_in_the_file_is_refused_and_not_repeated(load):

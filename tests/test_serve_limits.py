@@ -7,8 +7,12 @@ import tracemalloc
 import zlib
 
 import pytest
-from service_world import fake_world
+from helpdesk_world import ENVIRON, ZendeskDesk, new_classifier, write_config
+from service_world import fake_world, running, settings_for, wait_until
 
+from serve.app import create_app
+from serve.helpdesk import load_connectors
+from serve.helpdesk.preview import preview_ticket
 from serve.middleware.body import unpacker
 from serve.problem import ProblemError
 
@@ -175,6 +179,44 @@ def test_the_only_text_decides_about_the_request(default):
         assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/texts/0", "/texts/1", "/texts/2"]
     assert default.post("/v1/classify", {"texts": ["x" * 20_001] * 2}).status_code == 413
+
+
+def test_the_setting_of_the_characters_is_the_limit_everywhere(tmp_path, monkeypatch):
+    for name, value in {**ENVIRON, "GAPNLP_MAX_CHARACTERS": "9"}.items():
+        monkeypatch.setenv(name, value)
+    with ZendeskDesk() as desk:
+        desk.open(1, "slow and more of it")
+        settings = settings_for(tmp_path, connectors=write_config(tmp_path, desk), store_text=True)
+        with running(create_app(settings, classifier=new_classifier())) as world:
+            told = world.get("/openapi.json").json()["components"]["schemas"]
+            assert told["ClassifyText"]["properties"]["text"]["maxLength"] == 9
+            answer = world.post("/v1/classify", {"text": "slow" * 3})
+            assert answer.status_code == 413
+            assert answer.json()["detail"] == "a text may have 9 characters: shorten it"
+            assert answer.json()["errors"] == [{"pointer": "/text", "detail": "got 12 characters, expected at most 9"}]
+
+            webhook = desk.created(1)
+            world.post("/v1/webhooks/zendesk", content=webhook.body, headers=dict(webhook.headers))
+
+            def kept():
+                with world.service.store.read() as conn:
+                    return conn.exec_driver_sql("SELECT text, truncated FROM predictions").all()
+
+            wait_until(kept)
+            assert [tuple(row) for row in kept()] == [("slow and ", 1)]
+
+            connector = load_connectors(settings.connectors, environ=ENVIRON)["zendesk"]
+
+            async def preview():
+                try:
+                    return await preview_ticket(
+                        connector, "1", predict=new_classifier().predict, max_characters=settings.max_characters
+                    )
+                finally:
+                    await connector.close()
+
+            (text,) = world.run(preview()).texts
+            assert (text.words, text.is_cut) == ("slow and ", True)
 
 
 def test_a_client_that_sends_too_slowly_is_sent_away(tmp_path):

@@ -31,7 +31,7 @@ main()
 @pytest.fixture(scope="module")
 def port():
     number = free_port()
-    with gapnlp_server(number, cache_texts=0):
+    with gapnlp_server(number, cache_texts=0, max_waiting=128):  # full soon, however slow the machine is
         yield number
 
 

@@ -239,6 +239,46 @@ def test_every_route_of_the_application_is_counted_under_the_path_that_openapi_n
     assert len(paths) > 8
 
 
+def test_what_is_refused_before_the_router_is_counted_under_its_route(tmp_path):
+    with fake_world(tmp_path, max_body_bytes=100) as world:
+        large = {"content-type": "application/json", "content-length": "101"}
+        packed = {"content-type": "application/json", "content-encoding": "br"}
+        for number in range(3):
+            for method, path in (
+                ("POST", "/v1/classify"),
+                ("POST", f"/v2/models/made-up-{number}/infer"),
+                ("PUT", f"/v2/models/made-up-{number}/versions/{number}"),
+                ("POST", f"/no/such/path/{number}"),
+                ("POST", f"/v1/classify/{number}"),
+            ):
+                for headers, status in ((large, 413), (packed, 415)):
+                    content = b"x" * 101
+                    answer = world.run(world.client.request(method, path, headers=headers, content=content))
+                    assert answer.status_code == status, path
+        metrics = world.service.metrics
+        counted = {
+            dict(labels)["route"]: value
+            for (name, labels), value in samples(metrics).items()
+            if name == "gapnlp_http_requests_total" and dict(labels)["status"] == "413"
+        }
+    assert counted == {
+        "/v1/classify": 3,
+        "/v2/models/{name}/infer": 3,
+        "/v2/models/{name}/versions/{version}": 3,
+        UNMATCHED: 6,
+    }
+    assert values_of(metrics, "gapnlp_http_requests_total", "route") == set(counted)
+
+
+def test_what_is_shed_is_counted_under_its_route(tmp_path, monkeypatch):
+    with fake_world(tmp_path) as world:
+        monkeypatch.setattr(world.service.batcher, "is_full", lambda: True)
+        for path in ("/predict", "/v2/models/made-up/infer"):
+            assert world.post(path, {}).status_code == 429
+        counted = values_of(world.service.metrics, "gapnlp_http_requests_total", "route")
+    assert counted == {"/predict", "/v2/models/{name}/infer"}
+
+
 def test_the_application_counts_texts_batches_and_labels(tmp_path):
     with fake_world(tmp_path) as world:
         results = world.post("/v1/classify", {"texts": ["slow slow", "promised", "x"]}).json()["results"]

@@ -17,7 +17,7 @@ from gapnlp.errors import InputError
 from gapnlp.text import check_text
 from serve.app import create_app
 from serve.routes.openapi import openapi_document
-from serve.schemas.common import VISIBLE
+from serve.schemas.text import VISIBLE
 from serve.security import SCOPES
 from serve.store import Store
 

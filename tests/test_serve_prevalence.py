@@ -123,7 +123,7 @@ def test_more_predictions_than_can_be_held_are_refused(world, ids, monkeypatch):
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({}, "/ids"),
+        ({}, ""),
         ({"ids": []}, "/ids"),
         ({"ids": "x"}, "/ids"),
         ({"ids": [3]}, "/ids/0"),

@@ -242,6 +242,19 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         assert time.monotonic() - begun < 1
 
 
+def test_a_start_that_is_ended_is_never_ready_and_names_variables_that_set_nothing(tmp_path):
+    with start(tmp_path, prot="s3cr3t") as server:
+        server.wait_for("loading the model")
+        server.stop()
+        assert server.process.wait(60) == 0
+        events = [line["event"] for line in server.lines()]
+        assert events[-1] == "stopped"
+        assert "ready" not in events
+        (warning,) = [line for line in server.lines() if line["level"] == "warning"]
+        assert (warning["variable"], warning["did_you_mean"]) == ("GAPNLP_PROT", "GAPNLP_PORT")
+        assert "s3cr3t" not in server.log.read_text(encoding="utf-8")
+
+
 # Another model, while requests come
 
 

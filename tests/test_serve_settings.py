@@ -3,7 +3,7 @@
 import pytest
 
 from gapnlp.errors import ConfigError
-from serve.settings import load_settings
+from serve.settings import load_settings, parse_rate, unknown_variables
 
 
 def test_variables_are_read(monkeypatch):
@@ -23,6 +23,24 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name(monkeypatch, name, v
     monkeypatch.setenv(f"GAPNLP_{name}", value)
     with pytest.raises(ConfigError, match=f"GAPNLP_{name}: "):
         load_settings()
+
+
+@pytest.mark.parametrize("rate", ["", "10", "0/minute", "x/minute", "10/fortnight", "-1/second", "10/minute/hour"])
+def test_a_rate_that_cannot_be_read_is_refused_with_what_was_expected(monkeypatch, rate):
+    monkeypatch.setenv("GAPNLP_RATE_LIMIT", rate)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"settings of the service: GAPNLP_RATE_LIMIT: got {rate!r}, but expected")
+
+
+def test_rates_are_read():
+    assert parse_rate("1200/minute") == (1200, 60)
+    assert parse_rate(" 5/Day ") == (5, 86_400)
+
+
+def test_variables_that_set_nothing_are_found_with_what_they_may_mean():
+    environ = {"GAPNLP_PORT": "1", "gapnlp_host": "x", "PORT": "1", "GAPNLP_PROT": "2", "GAPNLP_ZZZZZZ": "1"}
+    assert unknown_variables(environ) == {"GAPNLP_PROT": "GAPNLP_PORT", "GAPNLP_ZZZZZZ": None}
 
 
 def test_a_password_is_not_shown(monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapnlp.cli.console import out_console, print_json
-from gapnlp.errors import ConfigError, MissingExtraError
+from gapnlp.errors import ConfigError
 from gapnlp.taxonomy import LABELS
-from serve.cli.access import EXTRA, opened_store, read_settings
+from serve.cli.access import opened_store
+from serve.cli.helpdesk import File, Name, find_helpdesk, helpdesk_settings, load_helpdesks, run_with
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from datetime import datetime
 
     from serve.connectors import Connector
@@ -33,11 +33,6 @@ app = typer.Typer(
     help="Look after the helpdesks whose tickets are tagged: those in the TOML file that GAPNLP_CONNECTORS names.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="HELPDESK", help="Its name in the file.")]
-File = Annotated[
-    Path | None,
-    typer.Option("--file", metavar="TOML", help="The file of the helpdesks.", show_default="GAPNLP_CONNECTORS"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -48,7 +43,7 @@ def list_connectors(*, file: File = None, as_json: AsJson = False) -> None:
     Example:
       gapnlp connectors list
     """
-    connectors = _load(_settings(file))
+    connectors = load_helpdesks(helpdesk_settings(file))
     rows = [_as_dict(connector) for connector in connectors.values()]
     if as_json:
         print_json(rows)
@@ -79,13 +74,54 @@ def check(
     """
     from serve.helpdesk.preview import preview_ticket
 
-    settings = _settings(file, model=model)
-    connector = _find(settings, name)
-    preview = _run(connector, lambda: preview_ticket(connector, ticket, predict=_predictor(settings)))
+    settings = helpdesk_settings(file, model=model)
+    connector = find_helpdesk(settings, name)
+    preview = run_with(
+        connector,
+        lambda: preview_ticket(connector, ticket, predict=_predictor(settings), max_characters=settings.max_characters),
+    )
     if as_json:
         print_json(preview_as_dict(preview))
     else:
         _print_preview(preview)
+
+
+@app.command("test")
+def send_delivery(
+    name: Name,
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where the service is.", show_default="http://127.0.0.1, with the port of GAPNLP_PORT"
+        ),
+    ] = None,
+    ticket: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TICKET", help="Let it be about this ticket: it is then read and tagged.", show_default="none"
+        ),
+    ] = None,
+    file: File = None,
+) -> None:
+    """Send the running service a webhook, signed as the helpdesk signs it, and say what came back.
+
+    It tells whether the service listens, knows the helpdesk, and has the same secret. It is about no ticket, so nothing
+    is stored and nothing tagged. With --ticket it does what a real webhook does.
+
+    Example:
+      gapnlp connectors test zendesk
+    """
+    from serve.connectors.delivery import send_test
+
+    settings = helpdesk_settings(file)
+    connector = find_helpdesk(settings, name)
+    if not (url or settings.port):
+        raise ConfigError(
+            "GAPNLP_PORT is 0, any free port: say with --url where the service is; its line `ready` tells"
+        )
+    where = url or f"http://127.0.0.1:{settings.port}"
+    typer.echo(run_with(connector, lambda: send_test(connector, where, ticket=ticket)))
 
 
 @app.command()
@@ -112,10 +148,10 @@ def undo(
     """
     from serve.helpdesk import undo_taggings
 
-    settings = _settings(file)
-    connector, start = _find(settings, name), parse_since(since)
+    settings = helpdesk_settings(file)
+    connector, start = find_helpdesk(settings, name), parse_since(since)
     with opened_store(settings) as store:
-        results = _run(
+        results = run_with(
             connector,
             lambda: undo_taggings(connector, store, since=start, ticket=ticket, dry_run=dry_run),
         )
@@ -141,8 +177,8 @@ def retry(
     """
     from datetime import UTC, datetime
 
-    settings = _settings(file)
-    connector = _find(settings, name)
+    settings = helpdesk_settings(file)
+    connector = find_helpdesk(settings, name)
     with opened_store(settings) as store, store.begin() as conn:
         savepoint = conn.begin_nested()
         n_revived = store.deliveries.revive(conn, connector.name, now=datetime.now(UTC))
@@ -195,27 +231,6 @@ def preview_as_dict(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _settings(file: Path | None, **overrides: Any) -> Settings:
-    return read_settings(connectors=file, **overrides)
-
-
-def _load(settings: Settings) -> dict[str, Connector]:
-    try:
-        from serve.helpdesk import load_connectors
-    except ImportError as exc:
-        raise MissingExtraError(exc.name or "httpx", EXTRA) from exc
-    if settings.connectors is None:
-        raise ConfigError("no helpdesks are named: set GAPNLP_CONNECTORS to their TOML file, or give --file")
-    return load_connectors(settings.connectors)
-
-
-def _find(settings: Settings, name: str) -> Connector:
-    connectors = _load(settings)
-    if name not in connectors:
-        raise ConfigError(f"got the helpdesk {name!r}, but {settings.connectors} has: {', '.join(connectors)}")
-    return connectors[name]
-
-
 def _predictor(settings: Settings) -> Callable[..., Any]:
     """Return what reads texts; the model is loaded only once there are some."""
 
@@ -225,18 +240,6 @@ def _predictor(settings: Settings) -> Callable[..., Any]:
         return GapClassifier.load(settings.model, engine=settings.engine, n_threads=settings.threads).predict(texts)
 
     return predict
-
-
-def _run(connector: Connector, work: Callable[[], Awaitable[Any]]) -> Any:
-    """Run work in an event loop of its own, and close the connections after."""
-
-    async def run() -> Any:
-        try:
-            return await work()
-        finally:
-            await connector.close()
-
-    return asyncio.run(run())
 
 
 def _as_dict(connector: Connector) -> dict[str, Any]:

@@ -90,8 +90,15 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `gapnlp 
 
     from serve.security import REMEMBERED_SECONDS
 
+    now = datetime.now(UTC)
     with opened_store(read_settings()) as store, store.begin() as conn:
-        row = store.keys.revoke(conn, key_id, now=datetime.now(UTC))
+        row = store.keys.revoke(conn, key_id, now=now)
+    if row.revoked_at and row.revoked_at != now:
+        typer.echo(
+            f"The key of {row.name} ({row.id}) was revoked already, on {row.revoked_at:%Y-%m-%d at %H:%M} UTC.",
+            err=True,
+        )
+        return
     typer.echo(
         f"The key of {row.name} ({row.id}) is revoked. Services that run refuse it within {REMEMBERED_SECONDS} s.",
         err=True,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +52,8 @@ def settings(
         print_json([asdict(setting) for setting in in_force])
     else:
         _print_settings(in_force)
+    from serve.settings import unknown_variables
+
     for name, nearest in unknown_variables(os.environ).items():
         hint = f"; did you mean {nearest}?" if nearest else ""
         err_console().print(f"{name} is set, but the service has no such setting{hint}")
@@ -61,9 +61,11 @@ def settings(
 
 def list_settings(settings: Settings) -> list[Setting]:
     """Return every setting as it is in force, in the order of the documentation."""
+    from serve.settings import variable_of
+
     return [
         Setting(
-            _variable(name),
+            variable_of(name),
             shown(name, getattr(settings, name)),
             "environment" if name in settings.model_fields_set else "default",
             field.description or "",
@@ -87,30 +89,15 @@ def shown(name: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the variables GAPNLP_* that set nothing, each with the setting it may have meant."""
-    from serve.settings import PREFIX, Settings
-
-    known = [_variable(name) for name in Settings.model_fields]
-    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None) for name in unknown}
-
-
 def markdown_table() -> str:
     """Return all settings and their defaults as a table in Markdown."""
-    from serve.settings import Settings
+    from serve.settings import Settings, variable_of
 
     lines = ["| variable | default | what it is for |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = shown(name, field.default)
-        lines.append(f"| `{_variable(name)}` | {f'`{default}`' if default else ''} | {field.description} |")
+        lines.append(f"| `{variable_of(name)}` | {f'`{default}`' if default else ''} | {field.description} |")
     return "\n".join(lines) + "\n"
-
-
-def _variable(name: str) -> str:
-    from serve.settings import PREFIX
-
-    return f"{PREFIX}{name.upper()}"
 
 
 def _shown_url(url: str) -> str:

@@ -138,6 +138,14 @@ class Connector(Protocol):
             SignatureError: With the reason.
         """
 
+    def make_test(self, ticket: str | None, *, now: datetime) -> Webhook:
+        """Return a webhook as the helpdesk would send it, for a person to test the way to the service.
+
+        Args:
+            ticket: Which ticket it is to be about; None for a webhook about no ticket, on which nothing is done.
+            now: When it is to have been sent.
+        """
+
     def read_event(self, webhook: Webhook) -> Event | None:
         """Return what a webhook asks for; None where it is about nothing that a customer wrote.
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from serve.connectors.cause import explain
 from serve.connectors.errors import (
     BusyError,
     ConflictError,
@@ -53,6 +54,7 @@ class HelpdeskClient:
             auth: User and password, where the helpdesk asks for Basic authentication.
             timeout: Seconds to connect, and again for each part of the answer.
         """
+        self._where = urlsplit(base_url).netloc
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers={"Accept": "application/json", **(headers or {})},
@@ -83,9 +85,9 @@ class HelpdeskClient:
                 body = await _read(response, what)
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
             # Nothing was sent, so nothing can have been changed.
-            raise BusyError(f"{what}: no connection ({type(exc).__name__})", retry_after=0) from None
+            raise BusyError(f"{what}: {explain(exc, self._where)}", retry_after=0) from None
         except httpx.HTTPError as exc:
-            raise UnreachableError(f"{what}: no answer ({type(exc).__name__})") from None
+            raise UnreachableError(f"{what}: {explain(exc, self._where)}") from None
         return _parse(body, what)
 
     async def close(self) -> None:
@@ -97,9 +99,13 @@ def check_base_url(url: str) -> str:
     """Return the URL without a slash at its end.
 
     Raises:
-        ValueError: It is not https (http only to this machine), or has a user, a query or a fragment.
+        ValueError: It is not https (http only to this machine), or has a user, a query or a fragment, or is no address.
     """
     parts = urlsplit(url)
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise ValueError(f"expected an address: {exc}") from None
     if parts.username or parts.password or parts.query or parts.fragment or not parts.hostname:
         raise ValueError("expected an address such as https://example.zendesk.com, without a user and a query")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(url)):

@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: a value at a place, of the kind that was expected."""
+"""The JSON of helpdesks: a value at a place, of the kind that was expected."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def read_body(webhook: Webhook) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise PayloadError("expected a JSON object as the body of the webhook")
     return body
+
+
+def to_body(document: dict[str, Any]) -> bytes:
+    """Return the body of a webhook that says something."""
+    return json.dumps(document).encode()
 
 
 def at(document: Any, path: str) -> Any:

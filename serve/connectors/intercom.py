@@ -7,7 +7,7 @@ developers.intercom.com/docs/references/2.14/rest-api/api.intercom.io/conversati
 from __future__ import annotations
 
 import hashlib
-import hmac
+import secrets
 from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,9 +16,9 @@ from pydantic import Field, StringConstraints
 
 from serve.connectors.base import ConnectorConfig, Event, Secret, Tags, Turn, Webhook
 from serve.connectors.client import HelpdeskClient
-from serve.connectors.document import check_ticket, read_body, rows_at, text_at
-from serve.connectors.errors import HelpdeskError, PayloadError, SignatureError
-from serve.connectors.signature import check_age, is_same, parse_time
+from serve.connectors.document import check_ticket, read_body, rows_at, text_at, to_body
+from serve.connectors.errors import HelpdeskError, PayloadError
+from serve.connectors.hub import HubSignature
 
 API_VERSION = "2.14"
 _STARTED = "conversation.user.created"
@@ -49,17 +49,24 @@ class Intercom:
             "Intercom-Version": API_VERSION,
         }
         self._client = HelpdeskClient(config.base_url, headers=headers)
+        self._signature = HubSignature(
+            secret=config.webhook_secret,
+            whose="app's client secret",
+            algorithm="sha1",
+            times=("first_sent_at", "created_at"),  # a retry keeps the time of the first sending
+        )
 
     def check_signature(self, webhook: Webhook, *, now: datetime) -> None:
         """Check `sha1=` and HMAC-SHA1 of the body; the time is the signed one of the first sending."""
-        got = webhook.headers.get("x-hub-signature", "")
-        if not is_same(got, sign(self.config.webhook_secret.get_secret_value(), webhook.body)):
-            raise SignatureError("the signature is not that of this app's client secret")
-        try:
-            body = read_body(webhook)
-        except PayloadError as exc:
-            raise SignatureError(str(exc)) from None
-        check_age(parse_time(text_at(body, "first_sent_at") or text_at(body, "created_at")), now)
+        self._signature.check(webhook, now=now)
+
+    def make_test(self, ticket: str | None, *, now: datetime) -> Webhook:
+        """Sign a reply whose words stand in the conversation alone, or a ping; see `Connector`."""
+        about = {"topic": _REPLIED, "data": {"item": {"id": ticket}}} if ticket else {"topic": "ping"}
+        id_, created_at = f"test-{secrets.token_hex(8)}", int(now.timestamp())
+        return self._signature.sign(
+            to_body({"type": "notification_event", "id": id_, "created_at": created_at, **about})
+        )
 
     def read_event(self, webhook: Webhook) -> Event | None:
         """Read a conversation that a customer has begun or gone on with; see `Connector`."""
@@ -120,11 +127,6 @@ class Intercom:
             made = await self._client.send("POST", "/tags", json={"name": name})
             self._ids[name] = check_ticket(text_at(made, "id"))
         return self._ids[name]
-
-
-def sign(secret: str, body: bytes) -> str:
-    """Return Intercom's signature of a notification."""
-    return "sha1=" + hmac.digest(secret.encode(), body, hashlib.sha1).hex()
 
 
 def _opening(conversation: Any) -> list[Turn]:

@@ -7,7 +7,6 @@ developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues, "Edit issu
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -17,15 +16,15 @@ from pydantic import Field, StringConstraints
 from serve.connectors.adf import adf_to_text
 from serve.connectors.base import ConnectorConfig, Event, Secret, Tags, Turn, Webhook
 from serve.connectors.client import HelpdeskClient
-from serve.connectors.document import at, check_ticket, read_body, rows_at, text_at, words_at
-from serve.connectors.errors import PayloadError, SignatureError
-from serve.connectors.signature import check_age, is_same, parse_time
+from serve.connectors.document import at, check_ticket, read_body, rows_at, text_at, to_body, words_at
+from serve.connectors.hub import HubSignature
 
 # Jira signs the time of the event, not that of the sending, and tries up to five times, 5 to 15 minutes apart.
 OLDEST = timedelta(hours=2)
 PAGE_SIZE = 100
 MAX_PAGES = 5  # of comments, the newest first
-_EVENTS = frozenset({"jira:issue_created", "comment_created"})
+_CREATED = "jira:issue_created"
+_EVENTS = frozenset({_CREATED, "comment_created"})
 
 
 class JiraConfig(ConnectorConfig):
@@ -45,17 +44,22 @@ class Jira:
         self.name = name
         self.config = config
         self._client = HelpdeskClient(config.base_url, auth=(config.email, config.api_token.get_secret_value()))
+        self._signature = HubSignature(
+            secret=config.webhook_secret,
+            whose="webhook's secret",
+            algorithm="sha256",
+            times=("timestamp",),
+            oldest=OLDEST,
+        )
 
     def check_signature(self, webhook: Webhook, *, now: datetime) -> None:
         """Check `sha256=` and HMAC-SHA256 of the body; the time is the signed one of the event."""
-        got = webhook.headers.get("x-hub-signature", "")
-        if not is_same(got, sign(self.config.webhook_secret.get_secret_value(), webhook.body)):
-            raise SignatureError("the signature is not that of this webhook's secret")
-        try:
-            body = read_body(webhook)
-        except PayloadError as exc:
-            raise SignatureError(str(exc)) from None
-        check_age(parse_time(text_at(body, "timestamp")), now, oldest=OLDEST)
+        self._signature.check(webhook, now=now)
+
+    def make_test(self, ticket: str | None, *, now: datetime) -> Webhook:
+        """Sign the event that a request is new, or one that Jira does not have; see `Connector`."""
+        about = {"webhookEvent": _CREATED, "issue": {"key": ticket}} if ticket else {"webhookEvent": "test"}
+        return self._signature.sign(to_body({"timestamp": int(now.timestamp() * 1000), **about}))
 
     def read_event(self, webhook: Webhook) -> Event | None:
         """Read which request is new or has a new comment; who wrote what is read from Jira; see `Connector`."""
@@ -117,11 +121,6 @@ class Jira:
             if not found or not isinstance(total, int) or len(comments) >= total:
                 break
         return comments[::-1]
-
-
-def sign(secret: str, body: bytes) -> str:
-    """Return Jira's signature of a webhook."""
-    return "sha256=" + hmac.digest(secret.encode(), body, hashlib.sha256).hex()
 
 
 def _is_customers(comment: dict[str, Any], reporter: str) -> bool:

@@ -6,6 +6,7 @@ dots, such as `data.message.body`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,11 +17,12 @@ from standardwebhooks import WebhookVerificationError
 
 from serve.connectors.base import ConnectorConfig, Event, Secret, Tags, Turn, Webhook
 from serve.connectors.client import HelpdeskClient
-from serve.connectors.document import check_ticket, read_body, rows_at, text_at, words_at
+from serve.connectors.document import check_ticket, read_body, rows_at, text_at, to_body, words_at
 from serve.connectors.errors import HelpdeskError, SignatureError
 
 _Path = Annotated[str, StringConstraints(pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
 _Words = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
+_ID = "webhook-id"
 _TAGS, _TAG, _TICKET = "{tags}", "{tag}", "{ticket}"
 
 
@@ -123,6 +125,19 @@ class Standard:
         except ValueError:  # it trips over headers that are no base64, and bodies that are no UTF-8
             raise SignatureError("the signature cannot be read") from None
 
+    def make_test(self, ticket: str | None, *, now: datetime) -> Webhook:
+        """Sign what the mapping reads as a customer's event, or as nobody's; see `Connector`."""
+        where = self.config.webhook
+        said = {where.event: where.events[:1], where.author: where.customers[:1]}
+        body: dict[str, Any] = {}
+        for place, words in {**said, where.ticket: (ticket,) if ticket else ()}.items():
+            if place and words:
+                _put(body, place, words[0] if ticket else "test")
+        id_ = f"test-{secrets.token_hex(8)}"
+        signature = self._verifier.sign(id_, now, to_body(body).decode())
+        headers = {_ID: id_, "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+        return Webhook(headers, to_body(body))
+
     def read_event(self, webhook: Webhook) -> Event | None:
         """Read what the mapping points to; see `Connector`."""
         body, where = read_body(webhook), self.config.webhook
@@ -133,7 +148,7 @@ class Standard:
         text = text_at(body, where.text) if where.text else ""
         return Event(
             ticket=check_ticket(text_at(body, where.ticket)),
-            delivery_id=webhook.headers.get("webhook-id", "")[:200] or None,
+            delivery_id=webhook.headers.get(_ID, "")[:200] or None,
             turn=Turn(text, is_html=where.html) if text.strip() else None,
         )
 
@@ -180,6 +195,15 @@ class Standard:
 
 def _is_customers(document: Any, where: WebhookMap | TurnMap) -> bool:
     return where.author is None or not where.customers or text_at(document, where.author) in where.customers
+
+
+def _put(document: dict[str, Any], path: str, word: str) -> None:
+    """Put a word where `at` finds it."""
+    *keys, last = path.split(".")
+    for key in keys:
+        inner = document.get(key)
+        document[key] = document = inner if isinstance(inner, dict) else {}
+    document[last] = word
 
 
 def _fill(template: Any, words: Mapping[str, str], *, tags: list[str]) -> Any:

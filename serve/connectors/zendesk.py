@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator
 
 from serve.connectors.base import ConnectorConfig, Event, Secret, Tags, Turn, Webhook
 from serve.connectors.client import HelpdeskClient
-from serve.connectors.document import at, check_ticket, read_body, rows_at, text_at, words_at
+from serve.connectors.document import at, check_ticket, read_body, rows_at, text_at, to_body, words_at
 from serve.connectors.errors import PayloadError, SignatureError
 from serve.connectors.signature import check_age, is_same, parse_time
 
@@ -26,6 +27,9 @@ from serve.connectors.signature import check_age, is_same, parse_time
 TEST_SECRET = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ=="  # noqa: S105  no secret of ours
 PAGE_SIZE = 100
 MAX_PAGES = 5  # of comments, the newest first: older ones were read when they came
+_SIGNATURE = "x-zendesk-webhook-signature"
+_TIMESTAMP = "x-zendesk-webhook-signature-timestamp"
+_INVOCATION = "x-zendesk-webhook-invocation-id"
 _EVENT = "zen:event-type:ticket."
 _SUBJECT = re.compile(r"zen:ticket:(\d{1,20})")
 _DIGITS = re.compile(r"\d{1,20}")
@@ -63,13 +67,21 @@ class Zendesk:
 
     def check_signature(self, webhook: Webhook, *, now: datetime) -> None:
         """Check `base64(HMAC-SHA256(timestamp + body))`; see `Connector`."""
-        timestamp = webhook.headers.get("x-zendesk-webhook-signature-timestamp", "")
-        got = webhook.headers.get("x-zendesk-webhook-signature", "")
+        timestamp = webhook.headers.get(_TIMESTAMP, "")
+        got = webhook.headers.get(_SIGNATURE, "")
         if not is_same(got, sign(self.config.webhook_secret.get_secret_value(), timestamp, webhook.body)):
             if is_same(got, sign(TEST_SECRET, timestamp, webhook.body)):
                 raise SignatureError("signed with Zendesk's secret for tests: make the webhook active first")
             raise SignatureError("the signature is not that of this webhook's signing secret")
         check_age(parse_time(timestamp), now)
+
+    def make_test(self, ticket: str | None, *, now: datetime) -> Webhook:
+        """Sign the body of a trigger, or an event that Zendesk does not have; see `Connector`."""
+        body = to_body({"ticket_id": ticket} if ticket else {"type": "zen:event-type:test"})
+        timestamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        signature = sign(self.config.webhook_secret.get_secret_value(), timestamp, body)
+        invocation = f"test-{secrets.token_hex(8)}"
+        return Webhook({_SIGNATURE: signature, _TIMESTAMP: timestamp, _INVOCATION: invocation}, body)
 
     def read_event(self, webhook: Webhook) -> Event | None:
         """Read an event, or the body of a trigger that names a ticket; see `Connector`."""
@@ -79,7 +91,7 @@ class Zendesk:
             return _read_ticket_event(body, kind)
         ticket = text_at(body, "ticket_id") or text_at(body, "ticket.id")
         # A trigger's body may be the same for different events, so it is the call that has the id.
-        invocation = webhook.headers.get("x-zendesk-webhook-invocation-id", "")[:200]
+        invocation = webhook.headers.get(_INVOCATION, "")[:200]
         return Event(ticket=_check_id(ticket), delivery_id=invocation or None)
 
     async def read_turns(self, ticket: str) -> list[Turn]:

@@ -34,11 +34,21 @@ def load_connectors(path: Path, *, environ: Mapping[str, str] = os.environ) -> d
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc.strerror}): GAPNLP_CONNECTORS names this file") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: this is no TOML: {exc}") from exc
+        raise ConfigError(
+            f"{path}: cannot be read ({exc.strerror}): name the TOML file of the helpdesks in GAPNLP_CONNECTORS, or "
+            "with --file, which is --connectors for  gapnlp serve"
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: this is no text in UTF-8: save the TOML file of the helpdesks as that") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(
+            f"{path}: this is no TOML: {exc}; mend that place. A helpdesk begins with a line such as [zendesk], and "
+            'below it each setting has a line such as  base_url = "https://example.zendesk.com"'
+        ) from exc
     if not tables:
-        raise ConfigError(f"{path}: expected a table for each helpdesk, such as [zendesk]")
+        raise ConfigError(
+            f"{path}: there is no helpdesk in it: expected a table for each, which begins with a line such as [zendesk]"
+        )
     return {name: _make(name, table, where=f"{path}: [{name}]", environ=environ) for name, table in tables.items()}
 
 

@@ -13,8 +13,6 @@ from serve.helpdesk.tagger import decide
 if TYPE_CHECKING:
     from gapnlp.records import Prediction
 
-MAX_CHARACTERS = 20_000
-
 
 @dataclass(frozen=True, slots=True)
 class Preview:
@@ -41,14 +39,24 @@ class Preview:
 
 
 async def preview_ticket(
-    connector: Connector, ticket: str, *, predict: Callable[[Sequence[str]], Sequence[Prediction]]
+    connector: Connector,
+    ticket: str,
+    *,
+    predict: Callable[[Sequence[str]], Sequence[Prediction]],
+    max_characters: int,
 ) -> Preview:
     """Read a ticket and tell its gaps; nothing is written anywhere.
+
+    Args:
+        connector: Whose ticket it is.
+        ticket: The helpdesk's id of it.
+        predict: Reads texts.
+        max_characters: Of one text; the rest is left out, as the setting of this name has it.
 
     Raises:
         HelpdeskError: The ticket cannot be read.
     """
-    texts = to_texts(await connector.read_turns(ticket), max_characters=MAX_CHARACTERS)
+    texts = to_texts(await connector.read_turns(ticket), max_characters=max_characters)
     tags = await connector.read_tags(ticket)
     predictions = predict([text.words for text in texts]) if texts else []
     return Preview(ticket, texts, predictions, tags.names, decide(connector, predictions))

@@ -71,9 +71,9 @@ class ReadingRules:
         keep_text: Whether customers' texts are stored with their predictions.
     """
 
-    max_characters: int = 20_000
-    timeout: float = 30.0
-    keep_text: bool = False
+    max_characters: int
+    timeout: float
+    keep_text: bool
 
 
 @dataclass(frozen=True, slots=True)

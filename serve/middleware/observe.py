@@ -8,8 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from starlette.routing import Match
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from serve.metrics import Metrics
@@ -94,8 +98,27 @@ class _Answer:
 
 
 def route_of(scope: Scope) -> str:
-    """Return the template of the route that a request took, such as `/v1/webhooks/{helpdesk}`."""
-    return getattr(scope.get("route"), "path", None) or UNMATCHED
+    """Return the template of the route that a request took, such as `/v1/webhooks/{helpdesk}`.
+
+    Of a request that was refused before it came to the router, it is the route that it would have taken.
+    """
+    return getattr(scope.get("route") or _untaken(scope), "path", None) or UNMATCHED
+
+
+def _untaken(scope: Scope) -> BaseRoute | None:
+    """Return the route that the router would have chosen, had it been asked."""
+    if "app" not in scope or "router" in scope:
+        return None
+    # As the router does: the first that fits, or else the first that fits but for the method.
+    routes: Sequence[BaseRoute] = scope["app"].routes
+    partial = None
+    for route in routes:
+        match, _ = route.matches(scope)
+        if match is Match.FULL:
+            return route
+        if match is Match.PARTIAL and partial is None:
+            partial = route
+    return partial
 
 
 def _request_id(scope: Scope) -> str:

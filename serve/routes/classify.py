@@ -22,14 +22,14 @@ from serve.problem import (
     QUEUE_FULL,
     RUNNING,
     TIMED_OUT,
-    Kind,
 )
 from serve.routes.answer import json_bytes, read_body
 from serve.routes.document import KEYED, STORED, WITH_BODY, LeanRoute, documented
 from serve.routes.once import PARAMETER, Done, answer_once, new_id
 from serve.routes.reading import read_texts
+from serve.schemas.body import check_one_of, parse_json
 from serve.schemas.classify import ClassifyAnswer, ClassifyText, ClassifyTexts
-from serve.schemas.common import check_body, check_count, check_texts, flaw_detail, parse_json, refuse_texts
+from serve.schemas.text import Flaw, check_count, check_texts, refuse_texts
 from serve.service import Service, service_of
 from serve.store import Origin, StoredPrediction
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SOURCE = "api"
 _MANY_CHARACTERS = 50_000  # from here on hashing them takes the event loop too long
+_BODIES: tuple[type[ClassifyText | ClassifyTexts], ...] = (ClassifyText, ClassifyTexts)
 
 router = APIRouter(route_class=LeanRoute)
 
@@ -62,7 +63,7 @@ class Asked:
     """
 
     texts: Sequence[Any]
-    flaws: Sequence[Kind | None]
+    flaws: Sequence[Flaw | None]
     evidence: bool
     explain: bool
 
@@ -73,7 +74,7 @@ class Asked:
     tags=["gaps"],
     **documented(
         answer=ClassifyAnswer,
-        requests=[ClassifyText, ClassifyTexts],
+        requests=_BODIES,
         problems=[*WITH_BODY, *KEYED, INVALID, KEY_REUSED, RUNNING, QUEUE_FULL, TIMED_OUT, *STORED],
         parameters=[PARAMETER],
     ),
@@ -93,18 +94,13 @@ async def classify(request: Request) -> Response:
 
 
 def _asked(body: bytes, service: Service) -> Asked:
-    found = parse_json(body)
-    longest, most = service.settings.max_characters, service.settings.max_texts
-    if isinstance(found, dict) and "texts" in found:
-        many = check_body(ClassifyTexts, found)
-        check_count(many.texts, most=most)
-        flaws = check_texts(many.texts, longest=longest)
-        refuse_texts(flaws, longest=longest, pointer="/texts/{}")
-        return Asked(many.texts, flaws, many.evidence, many.explain)
-    one = check_body(ClassifyText, found)
-    flaws = check_texts([one.text], longest=longest)
-    refuse_texts(flaws, longest=longest, pointer="/text")
-    return Asked([one.text], flaws, one.evidence, one.explain)
+    asked = check_one_of(_BODIES, parse_json(body))
+    texts, pointer = ([asked.text], "/text") if isinstance(asked, ClassifyText) else (asked.texts, "/texts/{}")
+    check_count(texts, most=service.settings.max_texts)
+    longest = service.settings.max_characters
+    flaws = check_texts(texts, longest=longest)
+    refuse_texts(flaws, longest=longest, pointer=pointer)
+    return Asked(texts, flaws, asked.evidence, asked.explain)
 
 
 async def _work(request: Request, asked: Asked) -> Done:
@@ -117,7 +113,7 @@ async def _work(request: Request, asked: Asked) -> Done:
     read = [
         _Read(text, prediction, new_id() if keep else None) for text, prediction in zip(texts, predictions, strict=True)
     ]
-    results = _results(asked, read, longest=service.settings.max_characters)
+    results = _results(asked, read)
     body = json_bytes({"model": model.name, "results": results})
     if not keep:
         return Done(body)
@@ -145,12 +141,12 @@ def _rows(read: Sequence[_Read], settings: Settings, fingerprint: str) -> list[S
     ]
 
 
-def _results(asked: Asked, read: Sequence[_Read], *, longest: int) -> list[dict[str, Any]]:
+def _results(asked: Asked, read: Sequence[_Read]) -> list[dict[str, Any]]:
     """Return one result per text that came, those that were not read included."""
     rest = iter(read)
     results = []
     for index, flaw in enumerate(asked.flaws):
-        result = _failed(flaw, longest=longest) if flaw else _result(next(rest), asked)
+        result = _failed(flaw) if flaw else _result(next(rest), asked)
         results.append({"index": index, **result})
     return results
 
@@ -173,7 +169,7 @@ def _result(read: _Read, asked: Asked) -> dict[str, Any]:
     return result
 
 
-def _failed(flaw: Kind, *, longest: int) -> dict[str, Any]:
+def _failed(flaw: Flaw) -> dict[str, Any]:
     return {
         "id": None,
         "primary": None,
@@ -182,7 +178,7 @@ def _failed(flaw: Kind, *, longest: int) -> dict[str, Any]:
         "evidence": [],
         "review": True,
         "truncated": False,
-        "error": {"type": flaw.urn, "detail": flaw_detail(flaw, longest=longest)},
+        "error": {"type": flaw.kind.urn, "detail": flaw.detail},
     }
 
 

@@ -24,7 +24,7 @@ from serve.problem import (
     Kind,
 )
 from serve.routes.answer import JSON
-from serve.schemas.common import ProblemDocument
+from serve.schemas.problem import ProblemDocument
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

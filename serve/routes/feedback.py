@@ -14,13 +14,15 @@ from serve.problem import INVALID, KEY_REUSED, RUNNING, UNKNOWN_ID, FieldError, 
 from serve.routes.answer import json_bytes, read_body
 from serve.routes.document import KEYED, STORED, WITH_BODY, LeanRoute, documented
 from serve.routes.once import PARAMETER, Done, answer_once, new_id
-from serve.schemas.common import check_body, invalid, parse_json
+from serve.schemas.body import check_body, parse_json
 from serve.schemas.feedback import FeedbackAnswer, FeedbackRequest
+from serve.schemas.refusal import invalid
 from serve.service import service_of
 from serve.store import Feedback, UnknownIdError
 
 router = APIRouter(route_class=LeanRoute)
 _CREATED = 201
+_NO_GAP = "got a string that names no gap, expected a name that /v1/gaps lists, or `none` and nothing beside it"
 
 
 @router.post(
@@ -76,7 +78,7 @@ def resolve_labels(names: list[str]) -> tuple[str, ...]:
         try:
             found.add(resolve_gap(name))
         except UnknownGapError:
-            errors.append(FieldError(f"/labels/{index}", "expected the name of a gap, see /v1/gaps"))
+            errors.append(FieldError(f"/labels/{index}", _NO_GAP))
     if errors:
         raise invalid(errors)
     return tuple(label for label in LABELS if label in found)

@@ -29,7 +29,7 @@ from serve.routes.answer import json_answer, read_body
 from serve.routes.document import KEYED, STORED, WITH_BODY, LeanRoute, documented
 from serve.routes.health import unready
 from serve.routes.reading import read_texts
-from serve.schemas.common import check_body, check_texts, flaw_detail, invalid, parse_json
+from serve.schemas.body import check_body, parse_json
 from serve.schemas.oip import (
     INPUT,
     LABELS_OUTPUT,
@@ -44,6 +44,8 @@ from serve.schemas.oip import (
     OipReady,
     ServerMetadata,
 )
+from serve.schemas.refusal import MAX_ERRORS, invalid
+from serve.schemas.text import check_texts
 from serve.service import Service, service_of
 
 router = APIRouter(route_class=LeanRoute)
@@ -188,20 +190,20 @@ async def infer(request: Request) -> Response:
 def _texts(given: InferInput, service: Service) -> list[str]:
     texts = [text for item in given.data for text in (item if isinstance(item, list) else [item])]
     if math.prod(given.shape) != len(texts):
-        raise invalid([FieldError("/inputs/0/shape", f"expected the number of texts in data, {len(texts):,}")])
+        raise invalid(
+            [FieldError("/inputs/0/shape", f"got another number of texts than data has, expected [{len(texts)}]")]
+        )
     most, longest = service.settings.max_texts, service.settings.max_characters
+    if not texts:
+        raise invalid([FieldError("/inputs/0/data", f"expected 1 to {most:,} texts, got 0")])
     if len(texts) > most:
         raise ProblemError(TOO_MANY, f"got {len(texts):,} texts, expected at most {most:,}")
     flaws = check_texts(texts, longest=longest)
-    errors = [
-        FieldError(f"/inputs/0/data/{index}", flaw_detail(flaw, longest=longest))
-        for index, flaw in enumerate(flaws)
-        if flaw
-    ]
-    if LONG_TEXT in flaws:
-        raise ProblemError(LONG_TEXT, f"a text may have {longest:,} characters", errors=errors)
-    if errors or not texts:
-        raise invalid(errors or [FieldError("/inputs/0/data", "expected at least one text")])
+    errors = [FieldError(f"/inputs/0/data/{index}", flaw.detail) for index, flaw in enumerate(flaws) if flaw]
+    if any(flaw.kind is LONG_TEXT for flaw in flaws if flaw):
+        raise ProblemError(LONG_TEXT, f"a text may have {longest:,} characters: shorten it", errors=errors[:MAX_ERRORS])
+    if errors:
+        raise invalid(errors)
     return texts
 
 

@@ -14,11 +14,12 @@ from starlette.responses import Response
 from serve.routes.answer import JSON, json_bytes
 from serve.routes.document import LeanRoute
 from serve.schemas.classify import ClassifyText, ClassifyTexts
-from serve.schemas.common import ProblemDocument
 from serve.schemas.feedback import FeedbackRequest
 from serve.schemas.oip import InferRequest, OipError
 from serve.schemas.prevalence import PrevalenceOfIds, PrevalenceOfTexts, PrevalenceOfTime
+from serve.schemas.problem import ProblemDocument
 from serve.schemas.tei import PredictRequest, TeiError
+from serve.schemas.text import LONGEST, MOST
 from serve.settings import Settings
 
 router = APIRouter(route_class=LeanRoute)
@@ -84,11 +85,14 @@ def _open(operation: dict[str, Any]) -> None:
 
 
 def _limited(found: Any, settings: Settings) -> Any:
-    """Put the limits of the settings where the schemas have those they are written with."""
-    defaults = {"maxLength": (20_000, settings.max_characters), "maxItems": (512, settings.max_texts)}
+    """Put the limits of the settings where the schemas name them."""
     if isinstance(found, dict):
         return {
-            key: defaults[key][1] if key in defaults and value == defaults[key][0] else _limited(value, settings)
+            key: getattr(settings, value) if _is_limit(key, value) else _limited(value, settings)
             for key, value in found.items()
         }
     return [_limited(item, settings) for item in found] if isinstance(found, list) else found
+
+
+def _is_limit(key: str, value: Any) -> bool:
+    return key in ("maxLength", "maxItems") and value in (LONGEST, MOST)

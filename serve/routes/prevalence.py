@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,11 +34,15 @@ from serve.problem import (
 from serve.routes.answer import json_answer, read_body
 from serve.routes.document import KEYED, STORED, WITH_BODY, LeanRoute, documented
 from serve.routes.reading import read_texts
-from serve.schemas.common import MAX_ERRORS, check_body, check_count, check_texts, parse_json, refuse_texts
+from serve.schemas.body import check_one_of, parse_json
 from serve.schemas.prevalence import PrevalenceAnswer, PrevalenceOfIds, PrevalenceOfTexts, PrevalenceOfTime
+from serve.schemas.refusal import MAX_ERRORS
+from serve.schemas.text import check_count, check_texts, refuse_texts
 from serve.service import Service, service_of
 from serve.store import StoredPrediction
 
+_Body = PrevalenceOfIds | PrevalenceOfTexts | PrevalenceOfTime
+_BODIES: tuple[type[_Body], ...] = (PrevalenceOfIds, PrevalenceOfTexts, PrevalenceOfTime)
 MOST_STORED = 100_000  # predictions in one estimate
 _FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 router = APIRouter(route_class=LeanRoute)
@@ -66,7 +69,7 @@ class _Population:
     tags=["gaps"],
     **documented(
         answer=PrevalenceAnswer,
-        requests=[PrevalenceOfIds, PrevalenceOfTexts, PrevalenceOfTime],
+        requests=_BODIES,
         problems=[
             *WITH_BODY,
             *KEYED,
@@ -84,7 +87,7 @@ async def prevalence(request: Request) -> Response:
     """
     service = service_of(request)
     await service.gate.admit(request, "prevalence")
-    asked = _asked(parse_json(await read_body(request)))
+    asked = check_one_of(_BODIES, parse_json(await read_body(request)))
     model = service.model
     if model.validation is None:
         raise ProblemError(NO_VALIDATION, "it was packed without the scores of its validation rows")
@@ -93,17 +96,7 @@ async def prevalence(request: Request) -> Response:
     return json_answer(_document(estimates, population, model=model))
 
 
-def _asked(found: JsonValue) -> PrevalenceOfIds | PrevalenceOfTexts | PrevalenceOfTime:
-    if isinstance(found, dict) and "texts" in found:
-        return check_body(PrevalenceOfTexts, found)
-    if isinstance(found, dict) and ("since" in found or "until" in found):
-        return check_body(PrevalenceOfTime, found)
-    return check_body(PrevalenceOfIds, found)
-
-
-async def _population(
-    request: Request, asked: PrevalenceOfIds | PrevalenceOfTexts | PrevalenceOfTime, *, model: LoadedModel
-) -> _Population:
+async def _population(request: Request, asked: _Body, *, model: LoadedModel) -> _Population:
     service = service_of(request)
     if isinstance(asked, PrevalenceOfTexts):
         return await _read(request, asked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,8 +16,10 @@ from serve.problem import INVALID, LONG_TEXT, QUEUE_FULL, TIMED_OUT, TOO_MANY, F
 from serve.routes.answer import json_answer, read_body
 from serve.routes.document import KEYED, STORED, WITH_BODY, LeanRoute, documented
 from serve.routes.reading import read_texts
-from serve.schemas.common import check_body, check_texts, flaw_detail, invalid, parse_json
+from serve.schemas.body import check_body, parse_json
+from serve.schemas.refusal import MAX_ERRORS, invalid, json_type
 from serve.schemas.tei import PredictRequest, TeiAnswer, TeiError
+from serve.schemas.text import check_texts
 from serve.service import service_of
 from serve.settings import Settings
 
@@ -60,37 +61,46 @@ def _texts(asked: PredictRequest, settings: Settings) -> list[str]:
     if asked.truncate:
         keep_end = asked.truncation_direction.lower() == "left"
         cut = slice(-longest, None) if keep_end else slice(longest)
-        found = [text[cut] if isinstance(text, str) else text for text in found]
-    flaws = check_texts(found, longest=longest)
-    errors = [FieldError(f"/inputs/{i}", flaw_detail(flaw, longest=longest)) for i, flaw in enumerate(flaws) if flaw]
-    if LONG_TEXT in flaws:
-        raise ProblemError(LONG_TEXT, "shorten it, or set truncate", errors=errors)
+        found = {place: text[cut] if isinstance(text, str) else text for place, text in found.items()}
+    texts = list(found.values())
+    pairs = zip(found, check_texts(texts, longest=longest), strict=True)
+    flaws = {place: flaw for place, flaw in pairs if flaw}
+    errors = [FieldError(place, flaw.detail) for place, flaw in flaws.items()]
+    if any(flaw.kind is LONG_TEXT for flaw in flaws.values()):
+        raise ProblemError(LONG_TEXT, "shorten it, or set truncate", errors=errors[:MAX_ERRORS])
     if errors:
         raise invalid(errors)
-    return [str(text) for text in found]
+    return texts
 
 
 def _is_batch(inputs: JsonValue) -> bool:
     return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], list)
 
 
-def _listed(inputs: JsonValue) -> list[Any]:
-    """Return the texts of any of the three forms.
+def _listed(inputs: JsonValue) -> dict[str, Any]:
+    """Return the texts of any of the three forms, by JSON pointers to them.
 
     Raises:
         ProblemError: It is none of them; a pair of texts among them, which this model does not read.
     """
     if isinstance(inputs, str):
-        return [inputs]
-    items: Sequence[Any] = inputs if isinstance(inputs, list) and _is_batch(inputs) else [inputs]
-    errors = [
-        FieldError(f"/inputs/{index}", "expected a list of one text; to read several, put each in a list of its own")
-        for index, item in enumerate(items)
-        if not (isinstance(item, list) and len(item) == 1)
-    ]
+        return {"/inputs": inputs}
+    items: dict[str, Any] = {"/inputs": inputs}
+    if isinstance(inputs, list) and _is_batch(inputs):
+        items = {f"/inputs/{index}": item for index, item in enumerate(inputs)}
+    errors = [FieldError(place, _unlike(item)) for place, item in items.items() if not _is_alone(item)]
     if errors:
         raise invalid(errors)
-    return [item[0] for item in items]
+    return {f"{place}/0": item[0] for place, item in items.items()}
+
+
+def _is_alone(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 1
+
+
+def _unlike(item: Any) -> str:
+    got = f"an array of {len(item):,} items" if isinstance(item, list) else json_type(item)
+    return f'got {got}, expected an array of one text; to read several, send them such as [["one"], ["another"]]'
 
 
 def _scores(prediction: Prediction, *, raw: bool) -> list[dict[str, Any]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.schemas.common import REQUEST, Label, Outcome, Share, Text, Texts
+from serve.schemas.body import REQUEST
+from serve.schemas.label import Label, Outcome, Share
+from serve.schemas.text import Text, Texts
 
 TEXT_EXAMPLE = "They promised a call back within a day. That was two weeks ago."
 _EVIDENCE = Field(True, description="Answer with the passages that speak for each gap.")
@@ -57,7 +59,7 @@ class TextError(BaseModel):
     """Why a text was not read."""
 
     type: str = Field(description="`urn:gapnlp:problem:unreadable-text` or `urn:gapnlp:problem:long-text`.")
-    detail: str = Field(description="What was expected.")
+    detail: str = Field(description="What was got, and what was expected.")
 
 
 class GapCard(BaseModel):

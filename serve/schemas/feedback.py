@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from gapnlp.taxonomy import LABELS, NONE, load_taxonomy
-from serve.schemas.common import REQUEST, Label
+from serve.schemas.body import REQUEST
+from serve.schemas.label import Label
 
 _MOST_NAMES = 2 * len(LABELS)
 _NAMES = sorted({name for gap in load_taxonomy().gaps for name in (gap.id, *gap.names)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.schemas.common import Label
+from serve.schemas.label import Label
 
 
 class GapDocument(BaseModel):

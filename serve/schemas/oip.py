@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from gapnlp.taxonomy import LABELS
-from serve.schemas.common import TEXT_SCHEMA
+from serve.schemas.text import MOST, TEXT_SCHEMA
 
 INPUT = "text"
 PROBABILITIES = "probabilities"
@@ -18,7 +18,7 @@ _TEXTS = {
     "type": "array",
     "items": TEXT_SCHEMA,
     "minItems": 1,
-    "maxItems": 512,
+    "maxItems": MOST,
     "description": "The texts; as many as `shape` says.",
 }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticKnownError
 
-from serve.schemas.common import REQUEST, Label, Share, Texts
+from serve.schemas.body import REQUEST
+from serve.schemas.label import Label, Share
+from serve.schemas.text import Texts
 
 MOST_IDS = 10_000
 
@@ -15,7 +17,7 @@ MOST_IDS = 10_000
 def _only_text(value: object) -> object:
     """Refuse numbers: nobody can tell seconds from milliseconds."""
     if not isinstance(value, str):
-        raise PydanticCustomError("moment", "expected a moment such as 2026-01-01T00:00:00Z")
+        raise PydanticKnownError("string_type")
     return value
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 
-from serve.schemas.common import TEXT_SCHEMA, Label
+from serve.schemas.label import Label
+from serve.schemas.text import MOST, TEXT_SCHEMA
 
 _TEXT = TEXT_SCHEMA
 _ALONE = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1}
@@ -19,7 +20,7 @@ INPUTS_SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": _ALONE,
             "minItems": 1,
-            "maxItems": 512,
+            "maxItems": MOST,
         },
     ],
     "description": "A text, or a list of lists of one text each. A pair of texts, as rerankers take it, is refused.",

@@ -87,9 +87,16 @@ def _set_section(name: str, figures: Mapping[str, Any]) -> str:
         for contender, other in figures["comparison"].items():
             cells = (figure(other[key]) for key in ("macro_f1_five", "macro_f1_six", "exact_match"))
             lines.append(f"| {contender} | {' | '.join(cells)} |")
+        told = "; ".join(f"`{name}`: {words}" for name, words in SIMPLER.items() if name in figures["comparison"])
+        lines += ["", f"Simpler ways, fitted on the same labelled rows: {told}."] if told else []
     return "\n".join([*lines, ""])
 
 
+SIMPLER = {
+    "tfidf": "logistic regression on TF-IDF of words and characters",
+    "frozen-embedding": "logistic regression on the base encoder's sentence embeddings",
+    "setfit-style": "the same after the encoder was tuned on pairs of texts (Tunstall et al., 2022)",
+}
 OVERALL = {
     "macro_f1_five": "macro-F1 over the five gaps",
     "macro_f1_six": "macro-F1 with `none` as a sixth",

@@ -28,22 +28,17 @@ main()
 """
 
 
-@pytest.fixture(scope="module")
-def port():
-    number = free_port()
-    with gapnlp_server(number, cache_texts=0, max_waiting=128):  # full soon, however slow the machine is
-        yield number
-
-
-def test_four_times_too_much_is_answered_or_refused_with_a_time_to_come_back(port):
-    async def scenario():
+def test_four_times_too_much_is_answered_or_refused_with_a_time_to_come_back():
+    async def scenario(port):
         requests = overload.short_requests()
         capacity = await overload.measure_capacity(port, requests, n=400)
         samples, live = await overload.send_too_much(port, requests, rate=4 * capacity, seconds=8)
         after = await closed_loop(port, itertools.islice(requests, 50), n_clients=4)
         return samples, live, after, await overload.count_waiting(port)
 
-    samples, live, after, waiting = asyncio.run(scenario())
+    port = free_port()
+    with gapnlp_server(port, cache_texts=0, max_waiting=128):  # full soon, however slow the machine is
+        samples, live, after, waiting = asyncio.run(scenario(port))
     assert {sample.status for sample in samples} == {200, 429}
     assert all(1 <= int(sample.headers["retry-after"]) <= 60 for sample in samples if sample.status == 429)
     assert {sample.status for sample in live} == {200}
@@ -51,14 +46,16 @@ def test_four_times_too_much_is_answered_or_refused_with_a_time_to_come_back(por
     assert waiting == 0
 
 
-def test_clients_that_give_up_leave_nothing_behind(port):
-    async def scenario():
+def test_clients_that_give_up_leave_nothing_behind():
+    async def scenario(port):
         requests = overload.short_requests()
         gone = await overload.give_up(port, requests)
         after = await closed_loop(port, itertools.islice(requests, 200), n_clients=64)
         return gone, after, await overload.count_waiting(port)
 
-    gone, after, waiting = asyncio.run(scenario())
+    port = free_port()
+    with gapnlp_server(port, cache_texts=0):
+        gone, after, waiting = asyncio.run(scenario(port))
     assert gone > 100
     assert [sample.status for sample in after] == [200] * 200
     assert waiting == 0

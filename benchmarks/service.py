@@ -45,7 +45,8 @@ def main() -> None:
         for name, measure in _contenders(options).items():
             found = measure(texts)
             runs.setdefault(name, []).append(found)
-            say(f"{name}: {found['per_second']:,.0f} texts/s, p99 {found.get('p99', float('nan')) * 1000:,.0f} ms")
+            p99 = f", p99 {found['p99'] * 1000:,.0f} ms" if "p99" in found else ""
+            say(f"{name}: {found['per_second']:,.0f} texts/s{p99}")
     figures = _figures(runs, n_texts=options.n_texts)
     write_report("service", figures, title="The service against others", lines=_lines(figures), options=options)
 

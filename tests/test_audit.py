@@ -236,7 +236,7 @@ def test_records_say_what_they_rest_on():
     assert [item.label for item in found] == list(LABELS)
     assert {(item.method, item.n_texts, item.confidence) for item in found} == {("audited", 500, 0.9)}
     assert found[2].counted == pytest.approx((proba[:, 2] > 0.5).mean())
-    assert found[0].notes[0].startswith("Rests on 29 of 500 texts, drawn at random and read by people")
+    assert found[0].notes[0].startswith("Rests on 29 of 500 texts, drawn at random and read; ")
     assert "Only 29 texts were read" in found[0].notes[1]
     half_read = Audit(
         np.arange(40), labels[:40], np.zeros(500, dtype=np.int64), 1, n_drawn=60, drawn_for="policy", **NO_SECOND

@@ -272,7 +272,7 @@ def test_the_planted_pattern_is_in_the_sample(corpus, sample):
     assert f"{share('policy', there):.0%}".replace("%", " %") + f" of its {len(there)} comments" in readme
 
 
-def test_the_reader_of_the_sample_knows_what_people_said(tmp_path, corpus, sample):
+def test_the_reader_of_the_sample_knows_the_labels_of_the_corpus(tmp_path, corpus, sample):
     path = tmp_path / "audit.csv"
     header = ["row", "text", *LABELS, "read"]
     with path.open("w", encoding="utf-8-sig", newline="") as file:

@@ -253,7 +253,7 @@ def test_an_audit_replaces_the_classifiers_word(archive, tmp_path):
         writer.writerows(marks)
     found = build_report([path], ReportOptions(by=("branch",), audit=files.rows))
     assert {item.method for item in (*found.estimates, found.none)} == {"audited"}
-    assert "150 texts that people read, and hold however the classifier errs" in found.answer.certainty
+    assert "150 texts that were read, and hold however the classifier errs" in found.answer.certainty
     assert any("Rests on 150 of 598 texts" in note for note in found.notes)
     kept = [i for i in range(600) if i not in rows.errors]
     assert all(item.low <= rows.truth[kept, j].mean() <= item.high for j, item in enumerate(found.estimates))

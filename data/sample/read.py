@@ -1,9 +1,9 @@
-"""Play the reader of a sample: put the labels that people gave these comments into an audit file.
+"""Play the reader of a sample: put the corpus's labels of these comments into an audit file.
 
     python data/sample/read.py out/sample-audit.csv
 
-The comments of the sample archive are those of the test split, which people have read and labelled. With an archive of
-your own you read the drawn rows yourself.
+The comments of the sample archive are those of the test split, labelled by a large language model working from the
+codebook, see data/README.md. With an archive of your own you read the drawn rows yourself.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 import sys
 from pathlib import Path
 
+from gapnlp.taxonomy import LABELS
+
 TEST = Path(__file__).parent.parent / "test.jsonl"
-GAPS = ("knowledge", "policy", "delivery", "communication", "customer")
 
 
 def read(path: Path) -> None:
@@ -25,7 +26,7 @@ def read(path: Path) -> None:
         rows = list(csv.DictReader(file))
     for row in rows:
         given = labels[row["text"].removeprefix("'")]  # a cell that a spreadsheet would run begins with a '
-        row.update({gap: "x" if gap in given else "" for gap in GAPS}, read="x")
+        row.update({gap: "x" if gap in given else "" for gap in LABELS}, read="x")
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

@@ -119,7 +119,7 @@ def _notes(audit: Audit) -> tuple[str, ...]:
     if n_read == audit.n_texts:
         return ("Every text was read: this is a count.",)
     how = f"drawn by the score of {audit.drawn_for}" if audit.drawn_for else "drawn at random"
-    rests = f"Rests on {n_read:,} of {audit.n_texts:,} texts, {how} and read by people"
+    rests = f"Rests on {n_read:,} of {audit.n_texts:,} texts, {how} and read"
     notes = [f"{rests}; it holds however the classifier errs."]
     if n_read < FEW_ROWS:
         notes.append(f"Only {n_read} texts were read: read at least {FEW_ROWS} before you rely on it.")

@@ -33,7 +33,7 @@ def write_answer(
     Args:
         estimates: One per gap.
         n_checked: Texts that the classifier was checked on.
-        n_read: Texts that people read for an audit; None without one.
+        n_read: Texts that were read for an audit; None without one.
         caveats: What else is open.
     """
     closable = sorted(
@@ -105,7 +105,7 @@ def _certainty(
     often = f"{100 * confidence:g} times in 100"
     if n_read is not None:
         return (
-            f"The ranges are made so that they hold the true share {often}. They rest on {n_read:,} texts that people "
+            f"The ranges are made so that they hold the true share {often}. They rest on {n_read:,} texts that were "
             "read, and hold however the classifier errs."
         )
     doubted = [name_of(estimate.label) for estimate in estimates if is_doubted(estimate)]

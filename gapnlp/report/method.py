@@ -14,7 +14,7 @@ def describe_method(
     Args:
         model: `name@version`.
         n_checked: Texts that the classifier was checked on.
-        n_read: Texts that people read for an audit; None without one.
+        n_read: Texts that were read for an audit; None without one.
         splits: The report's splits.
         timeline: The report's timeline.
     """
@@ -54,8 +54,8 @@ _READING = (
 _COUNTED = (
     "Every classifier errs, and counting its labels adds its errors up: a rare gap comes out too frequent, a frequent "
     "one too rare. Such a count is shown as 'counted', for comparison alone. The estimate corrects it. For {n:,} texts "
-    "that the model had not learnt from, people know the gaps; so it is known how the model scores texts with a gap, "
-    "and texts without it. The share that makes the mean score of your texts come out between the two is the "
+    "that the model had not learnt from, readers have told the gaps; so it is known how the model scores texts with a "
+    "gap, and texts without it. The share that makes the mean score of your texts come out between the two is the "
     "estimate, and its range carries both the chance in your texts and the chance in those {n:,}."
 )
 _CONDITION = (
@@ -66,8 +66,8 @@ _CONDITION = (
     "they found (gapnlp report --audit)."
 )
 _AUDIT = (
-    "People read {n:,} texts that were drawn by chance. What they found is the truth here; the model's scores of the "
-    "texts they did not read make the ranges narrower, and cannot make them wrong."
+    "{n:,} texts were drawn by chance and read. What the readers found is the truth here; the model's scores of the "
+    "texts that were not read make the ranges narrower, and cannot make them wrong."
 )
 _AUDIT_PARTS = (
     " The figures by group and over time do not use the audit: they rest on the condition above. Compare them with "

@@ -55,6 +55,17 @@ def test_a_month_that_stands_out_is_found_and_told_from_a_shift():
     assert all(a.low > 0 for a in singles)
 
 
+@pytest.mark.parametrize("way", [-1, 1])
+def test_a_change_that_no_share_explains_is_no_alert(way):
+    """Texts of another kind come in: their scores leave the scale on which shares lie."""
+    edge = 0.01 if way < 0 else 0.99
+    moments, [score] = series(0, np.full(N, edge))
+    moved = replace(moments, mean=moments.mean + way * 0.5 * (score.m1 - score.m0) * (MONTH >= 12)[:, None])
+    assert find_changes(moved, [score], periods=PERIODS) == ()
+    back = replace(moments, mean=moments.mean - way * 0.5 * (score.m1 - score.m0) * (MONTH >= 12)[:, None])
+    assert [alert.period for alert in find_changes(back, [score], periods=PERIODS)] == [PERIODS[12]]
+
+
 def test_a_fall_is_a_change_too():
     (alert,) = alerts(0, 0.15 - 0.08 * (MONTH >= 10))
     assert alert.high < 0

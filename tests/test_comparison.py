@@ -95,7 +95,8 @@ def test_an_error_of_the_scale_changes_no_difference():
     here = compare_segments(moments, [score], names=NAMES)
     there = compare_segments(moments, [shifted(score, by=0.0001)], names=NAMES)
     assert [d.difference for d in there] == pytest.approx([d.difference for d in here])
-    assert [d.low for d in there] == pytest.approx([d.low for d in here])
+    # The smallest group's interval is cut to what shares can differ by, and that depends on the scale's ends.
+    assert [d.low for d in there] == pytest.approx([d.low for d in here], abs=1e-4)
 
 
 def test_groups_too_small_are_not_compared_but_belong_to_the_rest():
@@ -120,6 +121,42 @@ def test_scores_that_are_all_the_same_claim_nothing():
     for d in compare_segments(moments, [WORLD.score(np.random.default_rng(0))], names=["a", "b"]):
         assert (d.difference, d.p_value, d.significant) == (0.0, 1.0, False)
         assert d.low <= 0 <= d.high
+
+
+def off_scale(moments, score, *, group, by):
+    """Move one group's mean score by a share of the scale, as texts of another kind would."""
+    mean = moments.mean.copy()
+    mean[group] += by * (score.m1 - score.m0)
+    return replace(moments, mean=mean)
+
+
+def test_no_difference_is_claimed_that_two_shares_cannot_have():
+    moments, [score] = archive(9, np.full(6, 0.1))
+    moved = off_scale(moments, score, group=5, by=-0.6)
+    found = {d.group: d for d in compare_segments(moved, [score], names=NAMES, against="e")}["f"]
+    assert not found.significant
+    assert -0.2 < found.low <= found.difference <= found.high <= 0.1
+    possible = {d.group: d for d in compare_segments(off_scale(moments, score, group=5, by=0.6), [score], names=NAMES)}
+    assert possible["f"].significant
+
+
+def test_a_group_that_is_not_trusted_is_neither_compared_nor_one_of_the_others():
+    moments, [score] = archive(10, np.array([0.1, 0.1, 0.1, 0.1, 0.3, 0.9]))
+    two = side_by_side(moments, moments)
+    trusted = np.ones((6, 2), dtype=bool)
+    trusted[5, 0] = False
+    found = compare_segments(two, [score, replace(score, label="policy")], names=NAMES, trusted=trusted)
+    assert [(d.label, d.group) for d in found] == [("delivery", name) for name in "abcde"] + [
+        ("policy", name) for name in NAMES
+    ]
+    rest = np.average(moments.mean[:4, 0], weights=SIZES[:4])
+    without = (moments.mean[4, 0] - rest) / (score.m1 - score.m0)
+    assert found[4].difference == pytest.approx(without)
+    assert found[4].significant
+    assert found[9].difference < 0
+    assert compare_segments(moments, [score], names=NAMES, against="f", trusted=trusted[:, :1]) == ()
+    with pytest.raises(CorpusError, match="trusted"):
+        compare_segments(moments, [score], names=NAMES, trusted=trusted)
 
 
 def test_a_gap_that_cannot_be_told_from_the_rest_claims_nothing():

@@ -21,9 +21,11 @@ from gapnlp.records import PrevalenceEstimate
 from gapnlp.report import ReportOptions, build_report
 from gapnlp.report.answer import UNLIKE, write_answer
 from gapnlp.report.dates import DateReader, Over, to_periods
+from gapnlp.report.formats import render
 from gapnlp.report.quotations import Quotations, excerpt, masked
 from gapnlp.report.reading import Wanted, read_archive
-from gapnlp.report.words import collect_notes, share
+from gapnlp.report.tables import tables
+from gapnlp.report.words import collect_notes, is_doubted, share
 from gapnlp.taxonomy import LABELS
 
 DELIVERY, POLICY = LABELS.index("delivery"), LABELS.index("policy")
@@ -403,6 +405,28 @@ def test_texts_unlike_those_checked_are_noticed(tmp_path):
     found = build_report([write_labelled(rows, tmp_path / "x.csv")], ReportOptions(by=("branch",)))
     assert found.answer.headline == UNLIKE
     assert any("The doubts about the whole hold here too" in note for note in found.splits[0].notes)
+
+
+def test_a_group_unlike_those_checked_is_marked_and_not_compared(tmp_path):
+    rows = joined(planted(MIX, n=900), planted(MIX, n=150, seed=1))
+    rows.proba[900:, POLICY] = np.random.default_rng(0).uniform(0.3, 0.6, 150)
+    rows.columns["branch"] = random.Random(0).choices(["North", "South"], k=900) + ["Odd"] * 150
+    found = build_report([write_labelled(rows, tmp_path / "x.csv")], ReportOptions(by=("branch",)))
+    (split,) = found.splits
+    assert {(s.group, s.estimate.label) for s in split.segments.estimates if is_doubted(s.estimate)} == {
+        ("Odd", "policy")
+    }
+    compared = {(item.group, item.label) for item in split.differences}
+    assert ("Odd", "policy") not in compared
+    assert {("Odd", "delivery"), ("North", "policy")} <= compared
+    [told] = [text for text in split.findings if text.startswith("Not compared")]
+    assert "far off: Odd: policy. Have" in told
+    assert [(row["group"], row["gap"]) for row in tables(found)["estimates"] if row["group"] and row["doubted"]] == [
+        ("Odd", "policy")
+    ]
+    markdown, page = (render(found, kind=kind).decode() for kind in ("md", "html"))
+    assert "? texts unlike those that the classifier was checked on" in markdown
+    assert "Odd ?" in page
 
 
 def test_gaps_that_cannot_be_estimated_are_said_to_be_so():

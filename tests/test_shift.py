@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gapnlp.prevalence.shift import chi_square_tail, label_shift_p_value
+from gapnlp.prevalence.shift import chi_square_tail, label_shift_p_value, label_shift_p_values
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 7, 10])
@@ -53,6 +53,16 @@ def test_counts_stand_for_repeated_texts():
     weighted = label_shift_p_value(scores, negatives=negatives, positives=positives, counts=counts)
     repeated = label_shift_p_value(np.repeat(scores, counts), negatives=negatives, positives=positives)
     assert weighted == pytest.approx(repeated)
+
+
+def test_groups_are_tested_one_by_one():
+    rng = np.random.default_rng(5)
+    scores, negatives, positives = drawn(rng, n=300, share=0.2)
+    groups = rng.integers(-1, 3, size=300)
+    ends = {"negatives": negatives, "positives": positives}
+    p = label_shift_p_values(scores, groups, n_groups=4, **ends)
+    assert p[:3].tolist() == [label_shift_p_value(scores[groups == group], **ends) for group in range(3)]
+    assert p[3] == 1.0
 
 
 def test_too_few_different_scores_tell_nothing():

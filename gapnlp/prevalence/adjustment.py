@@ -53,7 +53,7 @@ def adjust(
 
     Args:
         scores: One per gap, n_gaps of them.
-        n: Texts per group, at least 1. *Shape:* (n_groups,), or a number for one group.
+        n: Texts per group, at least 1. *Shape:* (n_groups,) or (n_groups, n_gaps), or a number for one group.
         mean: Mean scores of the groups. *Shape:* (n_groups, n_gaps), or (n_gaps,) for one group.
         confidence: Of the intervals, between 0 and 1.
         stream: Cover the share in the source, not the share among the texts at hand.
@@ -62,7 +62,8 @@ def adjust(
         ConfigError: `confidence` is out of its range.
     """
     fitted = _Columns.of(scores)
-    texts, a = np.atleast_1d(np.asarray(n, dtype=np.float64))[:, None], np.atleast_2d(mean)
+    given, a = np.atleast_1d(np.asarray(n, dtype=np.float64)), np.atleast_2d(mean)
+    texts = given if given.ndim == 2 else given[:, None]
     share = (a - fitted.m0) / fitted.contrast
     low, high = fitted.interval(share, texts, confidence=confidence, stream=stream)
     plain, estimate = np.clip(share, 0.0, 1.0), np.clip(fitted.garrote(a, texts), low, high)

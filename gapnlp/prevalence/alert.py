@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.errors import ConfigError
+from gapnlp.intervals import Interval
 from gapnlp.prevalence.estimate import Moments
 from gapnlp.prevalence.gap_score import GapScore
 from gapnlp.prevalence.pooling import SMALLEST_VARIANCE, between_variance
-from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.scale import ScoreScale, cut, p_value, possible_difference
 from gapnlp.prevalence.segment import MIN_TEXTS, check_groups
 from gapnlp.prevalence.trend import Series
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 MIN_PERIODS = 8  # with fewer, how far months wobble by themselves cannot be told
 MAX_ALERTS = 3  # per series
@@ -76,7 +78,8 @@ def find_changes(
     that change taken out.
 
     The error of the scale is the same in all periods and cancels: no alert can come from it. What can: a change
-    of the texts that the classifier reads differently, such as a new form or a new language.
+    of the texts that the classifier reads differently, such as a new form or a new language. One that no change of
+    a share explains, since the share would leave 0-1, is no alert.
 
     Args:
         moments: Scores summed up per period, in the order of time; periods without texts included.
@@ -133,9 +136,20 @@ def _alerts(series: Series, gap: int, *, rate: float, confidence: float) -> Iter
     share = scale.stretch(np.broadcast_to(change[1:, None], (len(found), len(scale.labels))))[:, gap]
     for i in sorted(range(len(found)), key=lambda i: _first(candidates, found[i])):
         at = _first(candidates, found[i])
+        bounds = _bounds(series, candidates[found[i].candidate] > 0, gap=gap, confidence=confidence)
+        if low[i] > bounds.high or high[i] < bounds.low:
+            continue
+        ends = cut(Interval(low[i], high[i]), bounds)
         lasting = found[i].candidate >= len(y)
-        figures = float(share[i]), float(low[i]), float(high[i]), found[i].p_value
+        figures = float(np.clip(share[i], *ends)), float(ends.low), float(ends.high), found[i].p_value
         yield Alert(scale.labels[gap], series.names[at], lasting, *figures, rate)
+
+
+def _bounds(series: Series, changed: BoolArray, *, gap: int, confidence: float) -> Interval:
+    """Return the changes that shares allow, from the levels of the periods that changed and of the others."""
+    levels = series.scale.level(series.mean, series.n, confidence=1 - (1 - confidence) / 10)
+    low, high = (end[:, gap] for end in levels)
+    return possible_difference(*(Interval(low[periods].min(), high[periods].max()) for periods in (changed, ~changed)))
 
 
 def _candidates(n: int) -> FloatArray:

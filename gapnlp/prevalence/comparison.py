@@ -11,10 +11,11 @@ import numpy.typing as npt
 from gapnlp.errors import ConfigError, CorpusError
 from gapnlp.prevalence.estimate import Moments
 from gapnlp.prevalence.gap_score import GapScore
-from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.scale import ScoreScale, Side, p_value
 from gapnlp.prevalence.segment import MIN_TEXTS, check_groups, within_variance
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 REST = "all others"
 
@@ -50,6 +51,7 @@ def compare_segments(
     *,
     names: Sequence[str],
     against: str | None = None,
+    trusted: npt.ArrayLike | None = None,
     confidence: float = 0.95,
     false_discovery_rate: float = 0.05,
 ) -> tuple[Difference, ...]:
@@ -70,14 +72,17 @@ def compare_segments(
         scores: One per gap, from `fit_gap_scores`.
         names: Of the groups.
         against: The group that the others are held against; none: each against all others together.
+        trusted: False where the scores of a group's texts speak against label shift: of that gap, the group is
+            neither compared nor counted among the others. All are trusted without it. *Shape:* (n_groups, n_gaps).
         confidence: Of each interval by itself, between 0 and 1.
         false_discovery_rate: Between 0 and 1.
 
     Returns:
-        Gap by gap, groups in their order; groups of fewer than `MIN_TEXTS` texts are not compared.
+        Gap by gap, groups in their order; groups of fewer than `MIN_TEXTS` texts are not compared. No difference is
+        significant that two shares cannot have.
 
     Raises:
-        CorpusError: Names do not fit the groups, or `against` is none of them.
+        CorpusError: Names or `trusted` do not fit the groups, or `against` is none of them.
         ConfigError: A rate is out of its range.
     """
     check_groups(moments, scores, names=names)
@@ -85,32 +90,31 @@ def compare_segments(
         raise ConfigError(f"false_discovery_rate: got {false_discovery_rate}, expected a share between 0 and 1")
     if against is not None and against not in names:
         raise CorpusError(f"against: got {against!r}, expected one of the groups, such as {', '.join(names[:3])}")
+    sound = np.ones(moments.mean.shape, dtype=np.bool_) if trusted is None else np.asarray(trusted, dtype=np.bool_)
+    if sound.shape != moments.mean.shape:
+        raise CorpusError(f"trusted: got shape {sound.shape}, expected that of the groups, {moments.mean.shape}")
     scale = ScoreScale(tuple(scores))
-    mean, var, n_other = _others(moments, None if against is None else list(names).index(against))
-    rows = np.flatnonzero(
-        (moments.n >= MIN_TEXTS)
-        & (n_other >= MIN_TEXTS)
-        & np.array([name != against for name in names], dtype=np.bool_)
-    )
-    between = moments.mean[rows] - mean[rows]
-    spread = (_steady_variance(moments) / np.maximum(moments.n, 1)[:, None] + var)[rows]
-    ends = scale.difference(between, spread, confidence=confidence)
-    deviate = _standardised(between, moments, scale, n=moments.n[rows], n_other=n_other[rows])
-    chance = adjusted_p(np.where(scale.informed, p_value(deviate), 1.0))
-    shares = scale.stretch(between)
+    own = Side(moments.mean, np.broadcast_to(np.maximum(moments.n, 1)[:, None], sound.shape))
+    other, n_other, var = _others(moments, sound, row=None if against is None else list(names).index(against))
+    rows = (moments.n >= MIN_TEXTS) & np.array([name != against for name in names], dtype=np.bool_)
+    compared = rows[:, None] & sound & (n_other >= MIN_TEXTS)
+    found = scale.contrast(own, other, var=_steady_variance(moments) / own.n + var, confidence=confidence)
+    deviate = _standardised(own.mean - other.mean, moments, scale, n=own.n, n_other=other.n)
+    chance = np.where(scale.informed & found.possible, p_value(deviate), 1.0)
+    chance[compared] = adjusted_p(chance[compared])
     return tuple(
         Difference(
             label=scale.labels[gap],
             group=names[int(row)],
             other=REST if against is None else against,
-            difference=float(shares[i, gap]),
-            low=float(ends.low[i, gap]),
-            high=float(ends.high[i, gap]),
-            p_value=float(chance[i, gap]),
-            significant=bool(chance[i, gap] <= false_discovery_rate),
+            difference=float(found.difference[row, gap]),
+            low=float(found.low[row, gap]),
+            high=float(found.high[row, gap]),
+            p_value=float(chance[row, gap]),
+            significant=bool(chance[row, gap] <= false_discovery_rate),
         )
         for gap in range(len(scores))
-        for i, row in enumerate(rows)
+        for row in np.flatnonzero(compared[:, gap])
     )
 
 
@@ -135,15 +139,15 @@ def _standardised(
     moments: Moments,
     scale: ScoreScale,
     *,
-    n: npt.NDArray[np.int64],
-    n_other: npt.NDArray[np.int64],
+    n: FloatArray,
+    n_other: FloatArray,
 ) -> FloatArray:
     """Turn differences of mean scores into normal deviates, had all texts come from one mixture.
 
     The cube root of Wilson & Hilferty (1931), shifted to mean 0 and scaled to the skewness at hand. Where it would
     make a difference more surprising, in the thin tail, it is left out: the skewness is an estimate.
     """
-    one, other = 1 / n[:, None], 1 / n_other[:, None]
+    one, other = 1 / n, 1 / n_other
     var = within_variance(moments)
     z = between / np.sqrt(np.where(var > 0, var, np.inf) * (one + other))
     skew = scale.third_moment / np.where(var > 0, var, np.inf) ** 1.5 * (one**2 - other**2) / (one + other) ** 1.5
@@ -160,18 +164,14 @@ def _steady_variance(moments: Moments) -> FloatArray:
     return np.asarray((n * moments.var + MIN_TEXTS * within_variance(moments)) / (n + MIN_TEXTS))
 
 
-def _others(moments: Moments, row: int | None) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Give mean score, its variance and the texts of what each group is held against."""
-    n, steady = moments.n[:, None], _steady_variance(moments)
+def _others(moments: Moments, sound: BoolArray, *, row: int | None) -> tuple[Side, FloatArray, FloatArray]:
+    """Give what each group is held against, its texts, and the variance of its mean score, for every gap."""
+    n, steady = moments.n[:, None] * sound, _steady_variance(moments)
     if row is not None:
-        shape = moments.mean.shape
-        var = steady[row] / max(int(moments.n[row]), 1)
-        return (
-            np.broadcast_to(moments.mean[row], shape),
-            np.broadcast_to(var, shape),
-            np.full_like(moments.n, moments.n[row]),
-        )
-    rest = moments.n.sum() - n
-    held = np.maximum(rest, 1)
+        n_other, held = np.broadcast_to(n[row], n.shape), np.broadcast_to(np.maximum(n[row], 1), n.shape)
+        return Side(np.broadcast_to(moments.mean[row], n.shape), held), n_other, np.asarray(steady[row] / held)
+    n_other = n.sum(axis=0) - n
+    held = np.maximum(n_other, 1)
     total, squares = n * moments.mean, n * steady
-    return (total.sum(axis=0) - total) / held, (squares.sum(axis=0) - squares) / held**2, rest[:, 0]
+    mean = (total.sum(axis=0) - total) / held
+    return Side(mean, held), n_other, np.asarray((squares.sum(axis=0) - squares) / held**2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,35 @@ from gapnlp.prevalence.gap_score import GapScore
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+class Side(NamedTuple):
+    """Texts on one side of a comparison, each of shape (n_groups, n_gaps).
+
+    Attributes:
+        mean: Mean scores.
+        n: Texts, at least 1.
+    """
+
+    mean: FloatArray
+    n: FloatArray
+
+
+class Contrast(NamedTuple):
+    """Differences of two shares, each of shape (n_groups, n_gaps).
+
+    Attributes:
+        difference: Share on one side less share on the other, -1 to 1.
+        low: Lower end of the interval, of this difference alone.
+        high: Upper end.
+        possible: False where no two shares in 0-1 differ as the mean scores do: the texts are of another kind than
+            those that the scale was made from, and nothing can be said.
+    """
+
+    difference: FloatArray
+    low: FloatArray
+    high: FloatArray
+    possible: BoolArray
 
 
 @dataclass(frozen=True)
@@ -88,7 +118,7 @@ class ScoreScale:
 
         Args:
             mean: Mean scores. *Shape:* (n_groups, n_gaps).
-            n: Texts in each group, at least 1. *Shape:* (n_groups,).
+            n: Texts in each group, at least 1. *Shape:* (n_groups,) or (n_groups, n_gaps).
             confidence: Between 0 and 1, both excluded.
 
         Returns:
@@ -151,6 +181,28 @@ class ScoreScale:
         bounded = self.length**2 > t_value(confidence, df) ** 2 * self.var_length
         return self._within(Interval(np.where(bounded, ends.low, -1.0), np.where(bounded, ends.high, 1.0)), -1.0)
 
+    def contrast(self, one: Side, other: Side, *, var: npt.ArrayLike, confidence: float) -> Contrast:
+        """Tell by how much the share on one side exceeds that on another, neither of them beyond 0-1.
+
+        The scale is linear, so that mean scores off its ends, as texts of another kind have them, would make
+        differences that no two shares have. The interval of `difference` is cut to what the two levels allow, each
+        taken with a tenth of its chance of error.
+
+        Args:
+            one: The side that is judged.
+            other: The side it is held against.
+            var: Variances of the differences of mean scores. *Shape:* (n_groups, n_gaps).
+            confidence: Between 0 and 1, both excluded.
+        """
+        ends = self.difference(one.mean - other.mean, var, confidence=confidence)
+        wide = 1 - (1 - confidence) / 10
+        bounds = possible_difference(*(self.level(side.mean, side.n, confidence=wide) for side in (one, other)))
+        return Contrast(
+            np.where(self.informed, self.share(one.mean) - self.share(other.mean), 0.0),
+            *cut(ends, bounds),
+            (ends.low <= bounds.high) & (bounds.low <= ends.high),
+        )
+
     def _within(self, ends: Interval, lowest: float) -> Interval:
         return Interval(
             np.where(self.informed, np.clip(ends.low, lowest, 1.0), lowest),
@@ -166,6 +218,20 @@ class ScoreScale:
 
     def _column(self, name: str) -> FloatArray:
         return np.array([getattr(score, name) for score in self.scores], dtype=np.float64)
+
+
+def possible_difference(one: Interval, other: Interval) -> Interval:
+    """Return the differences that two shares can have, if one is 0-1 and the other within its interval."""
+    return Interval(np.maximum(-other.high, one.low - 1), np.minimum(one.high, 1 - other.low))
+
+
+def cut(ends: Interval, bounds: Interval) -> Interval:
+    """Cut intervals to bounds; one that lies beyond them becomes the bounds."""
+    meets = (ends.low <= bounds.high) & (bounds.low <= ends.high)
+    return Interval(
+        np.where(meets, np.maximum(ends.low, bounds.low), bounds.low),
+        np.where(meets, np.minimum(ends.high, bounds.high), bounds.high),
+    )
 
 
 def p_value(z: npt.ArrayLike, df: float = np.inf) -> FloatArray:

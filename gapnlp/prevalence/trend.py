@@ -12,7 +12,7 @@ from gapnlp.errors import CorpusError
 from gapnlp.prevalence.estimate import ASSUMPTION, Moments
 from gapnlp.prevalence.gap_score import GapScore
 from gapnlp.prevalence.pooling import SMALLEST_VARIANCE, between_variance
-from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.scale import ScoreScale, Side, p_value
 from gapnlp.prevalence.segment import MIN_TEXTS, SegmentEstimate, check_groups, within_variance
 from gapnlp.records import PrevalenceEstimate
 
@@ -195,13 +195,21 @@ def _changes(
     series: Series, weights: FloatArray, *, since: Sequence[str], confidence: float
 ) -> list[tuple[Change, ...]]:
     """Read weighted sums of mean scores as changes; the last periods of the series are those that changed."""
-    between, var = weights @ series.mean, weights**2 @ series.var
-    share, ends = series.scale.stretch(between), series.scale.difference(between, var, confidence=confidence)
-    chance = np.where(series.scale.informed, p_value(between / np.sqrt(np.where(var > 0, var, np.inf))), 1.0)
+    one, other = (
+        Side(
+            side @ series.mean,
+            np.broadcast_to(1 / (side**2 @ (1 / series.n))[:, None], (len(side), series.mean.shape[1])),
+        )
+        for side in (np.maximum(weights, 0.0), np.maximum(-weights, 0.0))
+    )
+    var = weights**2 @ series.var
+    found = series.scale.contrast(one, other, var=var, confidence=confidence)
+    deviate = (one.mean - other.mean) / np.sqrt(np.where(var > 0, var, np.inf))
+    chance = np.where(series.scale.informed & found.possible, p_value(deviate), 1.0)
     names = series.names[len(series.names) - len(weights) :]
     return [
         tuple(
-            Change(label, name, before, *(float(x[i, gap]) for x in (share, ends.low, ends.high, chance)))
+            Change(label, name, before, *(float(x[i, gap]) for x in (*found[:3], chance)))
             for i, (name, before) in enumerate(zip(names, since[len(since) - len(names) :], strict=True))
         )
         for gap, label in enumerate(series.scale.labels)

@@ -17,7 +17,7 @@ from gapnlp.errors import MissingExtraError
 from gapnlp.prevalence.alert import Alert
 from gapnlp.prevalence.segment import SegmentEstimate
 from gapnlp.records import PrevalenceEstimate
-from gapnlp.report.words import is_known, share
+from gapnlp.report.words import is_doubted, is_known, share
 
 Spec = dict[str, Any]
 Row = dict[str, Any]
@@ -93,7 +93,8 @@ def draw_groups(
     """
     height, axis = _ROW_STEP * len(segments), ShareAxis.holding([*(s.band_high for s in segments), overall or 0.0])
     rows = [
-        _group(segment, mark=_MARKS[direction.get(segment.group, 0)]) | {"y": _ROW_STEP * (i + 0.5)}
+        _group(segment, mark="?" if is_doubted(segment.estimate) else _MARKS[direction.get(segment.group, 0)])
+        | {"y": _ROW_STEP * (i + 0.5)}
         for i, segment in enumerate(segments)
     ]
     y = _place("y", height)

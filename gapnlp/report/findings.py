@@ -48,6 +48,22 @@ def difference_findings(differences: Sequence[Difference], *, column: str) -> li
     return found
 
 
+def doubt_findings(segments: Segments) -> list[str]:
+    """Say which groups' figures cannot be relied on, because their texts are of another kind."""
+    doubted: dict[str, list[str]] = {}
+    for segment in segments.estimates:
+        if is_doubted(segment.estimate):
+            doubted.setdefault(segment.group, []).append(segment.estimate.label)
+    if not doubted:
+        return []
+    named = _some([f"{group}: {joined(labels)}" for group, labels in doubted.items()], by="; ")
+    told = (
+        "Not compared, because these texts are unlike those that the classifier was checked on, and their figures may "
+        f"be far off: {named}. Have a sample of them read."
+    )
+    return [told]
+
+
 def _difference(item: Difference) -> str:
     more = "more" if item.difference > 0 else "less"
     return (
@@ -216,9 +232,10 @@ def group_alert_notes(n_searched: int, *, n_groups: int, unit: str, rate: float)
     return [f"{which} were searched for changes over time. Where nothing changes, {often}."]
 
 
-def _some(names: Sequence[str], *, n_shown: int = 8) -> str:
+def _some(names: Sequence[str], *, n_shown: int = 8, by: str = "") -> str:
     rest = len(names) - n_shown
-    return joined([*names[:n_shown], *([f"{rest:,} more"] if rest > 0 else [])])
+    shown = [*names[:n_shown], *([f"{rest:,} more"] if rest > 0 else [])]
+    return by.join(shown) if by else joined(shown)
 
 
 def _lower(sentence: str) -> str:

@@ -155,6 +155,12 @@ def _share_table(content: ReportContent) -> list[str]:
     return lines
 
 
+_MARKS = {
+    r"\*": r"\* model-based",
+    "?": "? texts unlike those that the classifier was checked on: not to be relied on",
+}
+
+
 def _group_table(content: ReportContent, column: str, names: Sequence[str]) -> list[str]:
     """Lay one column's shares out, a row per group and a column per gap."""
     cells: dict[str, dict[str, str]] = {}
@@ -171,14 +177,16 @@ def _group_table(content: ReportContent, column: str, names: Sequence[str]) -> l
     lines += [
         f"| {_plain(name)} | {n_texts[name]:,} | {' | '.join(cells[name][gap] for gap in gaps)} |" for name in order
     ]
-    if any(cell.endswith("*") for row in cells.values() for cell in row.values()):
-        lines += ["", r"\* model-based"]
+    written = "".join(cell for row in cells.values() for cell in row.values())
+    marks = [meaning for mark, meaning in _MARKS.items() if mark in written]
+    lines += ["", "; ".join(marks)] if marks else []
     return lines
 
 
 def _short(row: Mapping[str, Any]) -> str:
     star = r"\*" if row["method"] == "model-based" else ""
-    return f"{share(row['prevalence'])} ({share(row['low'])} to {share(row['high'])}){star}"
+    doubt = "?" if row["doubted"] else ""
+    return f"{share(row['prevalence'])} ({share(row['low'])} to {share(row['high'])}){star}{doubt}"
 
 
 def _value(estimate: PrevalenceEstimate) -> tuple[str, str]:

@@ -77,7 +77,9 @@ _GROUPS = (
     "A group with enough texts answers for itself. One with fewer leans on the mean of all groups and is marked "
     "model-based; groups below the smallest number of texts are put together or left out. Each group is held against "
     "all others together. Since many differences are tried, some would look large by chance alone; a difference is "
-    "called one only where it passes a test that allows for all of them. The groups' shares are those of the stream "
+    "called one only where it passes a test that allows for all of them. The condition is tested for each group too: "
+    "one whose scores are no mixture of the two kinds is marked with a question mark and left out of the comparison, "
+    "of that gap. The groups' shares are those of the stream "
     "their texts came from, so that their mean may differ a little from the share of the whole."
 )
 _TIME = (

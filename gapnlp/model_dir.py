@@ -40,7 +40,7 @@ REQUIRED = ("config.json", WEIGHTS, EVIDENCE_HEAD, GRAPH, TOKENIZER, "tokenizer_
 # Files that describe a model and that no one computes with: they may change without a new manifest.
 DESCRIPTIVE = frozenset({MANIFEST, "README.md", "evaluation.json"})
 CODE_SUFFIXES = frozenset({".bin", ".ckpt", ".dll", ".joblib", ".pickle", ".pkl", ".pt", ".pth", ".py", ".so"})
-DEFAULT_NAME = "gapnlp-minilm"
+DEFAULT_NAME = "gapnlp-en"
 
 
 @dataclass(frozen=True, slots=True)

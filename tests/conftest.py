@@ -98,6 +98,8 @@ def settings(encoder_dir):
     return (
         f'model.base="{encoder_dir.as_posix()}"',
         'model.name="tiny"',
+        "model.layers=0",
+        "model.frozen_layers=0",
         "model.max_length=64",
         "optim.epochs=2",
         "optim.learning_rate=2e-3",

@@ -73,8 +73,8 @@ def append_echo(held, path):
 
 def test_every_row_stands_in_one_split_and_passes_the_checks(corpus, more):
     rows = [*(e for part in corpus.values() for e in part), *more]
-    assert len(rows) == len({e.id for e in rows}) == 3739
-    assert {e.id[:4] for e in more} == {"c01-", "c02-", "c03-"}
+    assert len(rows) == len({e.id for e in rows}) == 4816
+    assert {e.id[:4] for e in more} == {"c01-", "c02-", "c03-", "d01-", "d02-", "e01-", "e02-"}
     assert {e.id[0] for part in corpus.values() for e in part} == {"a", "b"}
     assert check_examples(rows) == rows
     assert all(set(e.evidence) == set(e.labels) for e in rows)
@@ -178,7 +178,7 @@ def test_public_labels_are_built_without_text(tmp_path):
 def test_public_labels_hold_no_text():
     fields = {"sha256", "source", "id", "split", "labels", "evidence"}
     rows = [row for _, row in read_rows(DATA / "public" / "labels.jsonl")]
-    assert Counter(row["split"] for row in rows) == {"train": 5260, "dev": 825}
+    assert Counter(row["split"] for row in rows) == {"train": 6767, "dev": 825}
     assert len({row["sha256"] for row in rows}) == len(rows)
     for row in rows:
         assert row.keys() == (fields if row["split"] == "train" else fields | {"reader_1", "reader_2"})

@@ -48,8 +48,8 @@ def rows(tokenizer):
 
 @pytest.fixture
 def new_network(encoder_dir):
-    def new(*, dropout=0.1, frozen_layers=0):
-        return GapNetwork.from_encoder(str(encoder_dir), dropout=dropout, frozen_layers=frozen_layers)
+    def new(*, layers=0, dropout=0.1, frozen_layers=0):
+        return GapNetwork.from_encoder(str(encoder_dir), layers=layers, dropout=dropout, frozen_layers=frozen_layers)
 
     return new
 
@@ -189,12 +189,24 @@ def test_a_new_network_is_announced_by_no_report(new_network, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_what_is_saved_is_what_is_in_memory(new_network, rows, tmp_path):
+def test_the_lowest_layers_are_those_that_are_taken(new_network):
+    whole, lower = (new_network(layers=layers).text for layers in (0, 1))
+    assert (whole.config.num_hidden_layers, lower.config.num_hidden_layers) == (2, 1)
+    kept = lower.base_model.state_dict()
+    assert_same_weights(kept, {name: whole.base_model.state_dict()[name] for name in kept})
+    assert not any(".layer.1." in name for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("weights", "dtypes"), [("fp16", {torch.float16}), ("fp8", {torch.float16, torch.float8_e4m3fn})]
+)
+def test_what_is_saved_is_what_is_in_memory(new_network, rows, tmp_path, weights, dtypes):
     network = new_network()
-    network.round_weights()
-    network.save(tmp_path)
+    network.round_weights(weights=weights)
+    network.save(tmp_path, weights=weights)
     stored = load_file(tmp_path / WEIGHTS)
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert {tensor.dtype for tensor in stored.values()} == dtypes
+    assert all(tensor.ndim == 2 for tensor in stored.values() if tensor.dtype == torch.float8_e4m3fn)
     assert_same_weights({name: tensor.float() for name, tensor in stored.items()}, weights_of(network.text))
     head = {name: tensor.float() for name, tensor in load_file(tmp_path / EVIDENCE_HEAD).items()}
     assert_same_weights(head, weights_of(network.evidence))
@@ -213,13 +225,16 @@ def test_what_is_saved_is_what_is_in_memory(new_network, rows, tmp_path):
     np.testing.assert_allclose(again.numpy(), expected, atol=1e-5)
 
 
-def test_rounding_twice_changes_nothing_more(new_network):
+@pytest.mark.parametrize(("weights", "error"), [("fp16", 2**-11), ("fp8", 2**-4)])
+def test_rounding_is_no_coarser_than_stated_and_twice_changes_nothing_more(new_network, weights, error):
     network = new_network()
     exact = weights_of(network)
-    network.round_weights()
+    network.round_weights(weights=weights)
     once = weights_of(network)
     assert any(not torch.equal(exact[name], once[name]) for name in exact)
-    network.round_weights()
+    for name, tensor in exact.items():
+        assert ((tensor - once[name]).abs() <= error * tensor.abs() + 2**-10).all()  # below 2**-6, steps are even
+    network.round_weights(weights=weights)
     assert_same_weights(once, weights_of(network))
 
 

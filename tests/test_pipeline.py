@@ -107,9 +107,9 @@ def test_training_learnt_something(trained, encoder_dir):
     train = read_examples(trained.train)
     tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
     encoded = encode_examples(train, tokenizer=tokenizer, max_length=64)
-    fresh = GapNetwork.from_encoder(str(encoder_dir), dropout=0.0, frozen_layers=0)
+    fresh = GapNetwork.from_encoder(str(encoder_dir), layers=0, dropout=0.0, frozen_layers=0)
     before = validate(fresh, Rows([], encoded, tokenizer.pad_token_id), precision="fp32", device="cpu")
-    fitted = GapNetwork.from_encoder(str(trained.path), dropout=0.0, frozen_layers=0)
+    fitted = GapNetwork.from_encoder(str(trained.path), layers=0, dropout=0.0, frozen_layers=0)
     after = validate(fitted, Rows([], encoded, tokenizer.pad_token_id), precision="fp32", device="cpu")
     assert after > before + 0.05
 
@@ -181,6 +181,7 @@ def test_an_output_that_is_no_model_is_refused_and_kept(rows, config, tmp_path):
     [
         ("model.max_length=200", r"max_length is 200, but .* reads 128 tokens at the most"),
         ("model.base=./nowhere", r"there is no encoder folder './nowhere'"),
+        ("model.layers=3", r"model\.layers is 3, but .* has 2: lower it, or set it to 0"),
         ('model.base="{empty}"', r"cannot be loaded: name a folder .*gapnlp\[base-model\]"),
     ],
 )
@@ -242,7 +243,7 @@ def test_of_two_seeds_and_their_average_the_best_is_kept(rows, settings, encoder
     assert list(dict.fromkeys(seeds)) == [1, 2]
     runs = [torch.load(tmp_path / f"seed-{seed}.pt", weights_only=True)["best_weights"] for seed in (1, 2)]
     runs.append({name: (runs[0][name] + runs[1][name]) / 2 for name in runs[0]})
-    scores, candidate = [], GapNetwork.from_encoder(str(encoder_dir), dropout=0.0, frozen_layers=0)
+    scores, candidate = [], GapNetwork.from_encoder(str(encoder_dir), layers=0, dropout=0.0, frozen_layers=0)
     for weights in runs:
         candidate.load_state_dict(weights)
         scores.append(validate(candidate, encoded, precision="fp32", device="cpu"))
@@ -374,7 +375,7 @@ def test_the_exported_model_has_the_labels_of_the_trained_one(model_dir, real_te
 def test_an_exported_model_with_other_numbers_is_refused(model_copy, edit_file, real_texts):
     # The light engine alone reads the weights by position: let it find one matrix where another one lies.
     graph, last = (model_copy / GRAPH).read_bytes(), max(_offsets(model_copy))
-    wrong = last - 16_384
+    wrong = last - 8_192
     assert len(str(wrong)) == len(str(last))
     edit_file(model_copy, GRAPH, graph.replace(str(last).encode(), str(wrong).encode()))
     with pytest.raises(ModelError, match=r"gives the labels of the trained one on .* of texts, expected 99\.5"):
@@ -390,9 +391,9 @@ def _offsets(folder):
 
 @pytest.mark.slow
 def test_a_graph_whose_weights_are_in_no_file_is_refused(model_dir, tmp_path):
-    network = GapNetwork.from_encoder(str(model_dir), dropout=0.0, frozen_layers=0)
-    network.round_weights()
-    network.save(tmp_path)
+    network = GapNetwork.from_encoder(str(model_dir), layers=0, dropout=0.0, frozen_layers=0)
+    network.round_weights(weights="fp8")
+    network.save(tmp_path, weights="fp8")
     with torch.no_grad():
         network.text.base_model.embeddings.word_embeddings.weight += 1
     with pytest.raises(ModelError, match=r"weight '.*word_embeddings.*' of shape .* is in none of the model's"):

@@ -162,7 +162,7 @@ def content_of(*, splits=(), timeline=None, quotations=None, labels=LABELS, **ch
         splits=tuple(splits),
         timeline=timeline,
         quality=Quality(2009, 9, 1, 40, 2, (("empty text", 9),), ("9 of 2,009 rows have no labels.",)),
-        method=Method("gapnlp-minilm@1.1", (("What the model did", "It read."),), ("Fieller (1954).",)),
+        method=Method("gapnlp-en@1.1", (("What the model did", "It read."),), ("Fieller (1954).",)),
     )
     return dataclasses.replace(made, **changes)
 

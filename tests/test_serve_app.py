@@ -153,9 +153,7 @@ def test_the_shipped_model_is_loaded_and_warm_before_anything_is_answered(tmp_pa
     with shipped_world(tmp_path) as world:
         assert world.get("/readyz").status_code == 200
         assert world.service.model.validation is not None
-        assert (
-            world.post("/v1/classify", {"text": "Nobody called me back."}).json()["model"].startswith("gapnlp-minilm@")
-        )
+        assert world.post("/v1/classify", {"text": "Nobody called me back."}).json()["model"].startswith("gapnlp-en@")
 
 
 def test_a_model_that_is_not_there_keeps_the_service_from_starting(tmp_path):

@@ -305,8 +305,8 @@ def test_a_new_model_takes_over_without_a_lost_request(tmp_path, edit_manifest, 
         server.stop()
         assert server.process.wait(30) == 0
     assert wrong == []
-    assert (models[0], models[-1]) == ("gapnlp-minilm@1", "gapnlp-minilm@2")
-    assert set(models) == {"gapnlp-minilm@1", "gapnlp-minilm@2"}
+    assert (models[0], models[-1]) == ("gapnlp-en@1", "gapnlp-en@2")
+    assert set(models) == {"gapnlp-en@1", "gapnlp-en@2"}
 
 
 # Before the first request, and beside all requests

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from gapnlp.errors import ConfigError
 
 Share = Field(ge=0, le=1)
+Weights = Literal["fp16", "fp8"]
 
 
 class _Section(BaseModel):
@@ -25,9 +26,11 @@ class ModelConfig(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     version: str = Field(pattern=r"^[0-9A-Za-z.+-]+$")
     base: str
+    layers: int = Field(ge=0)
     max_length: int = Field(ge=16, le=8192)
     dropout: float = Field(ge=0, lt=1)
     frozen_layers: int = Field(ge=0)
+    weights: Weights
 
 
 class OptimConfig(_Section):

@@ -1,8 +1,9 @@
 """From the trained network to the graph that the light engine runs.
 
 `model.onnx` holds the graph alone: every large weight is read from the safetensors files beside it, where it lies in
-half precision, and is widened (and transposed, where ONNX wants it the other way round) once, when the graph is loaded.
-One copy of the weights thus serves both `transformers` and ONNX Runtime, and both compute in float32 on equal numbers.
+eight or sixteen bits, and is widened (and transposed, where ONNX wants it the other way round) once, when the graph is
+loaded. One copy of the weights thus serves both `transformers` and the light engines, and both compute in float32 on
+equal numbers.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,14 @@ from torch import Tensor, nn
 
 from gapnlp.errors import ModelError
 from gapnlp.model_dir import EVIDENCE_HEAD, GRAPH, WEIGHTS
-from training.network import GapNetwork
+from training.network import SMALL, GapNetwork
 
-SMALL = 4096  # weights with fewer elements stay inside the graph
-OPSET = 18
+OPSET = 19  # the first with eight-bit floats
+# What safetensors calls a type, how torch rounds to it, what ONNX calls it.
+_TYPES = {
+    "F16": (torch.float16, TensorProto.FLOAT16),
+    "F8_E4M3": (torch.float8_e4m3fn, TensorProto.FLOAT8E4M3FN),
+}
 
 
 def export_graph(network: GapNetwork, folder: Path) -> None:
@@ -42,15 +47,14 @@ def export_graph(network: GapNetwork, folder: Path) -> None:
         ModelError: A weight of the graph is in none of the files.
     """
     model = _trace(network)
-    stored = [tensor for name in (WEIGHTS, EVIDENCE_HEAD) for tensor in _stored_tensors(folder / name)]
-    by_content = {_key(values): (file, offset, values.shape) for file, offset, values in stored}
+    places = {stored.content: stored for name in (WEIGHTS, EVIDENCE_HEAD) for stored in _stored_tensors(folder / name)}
     kept, nodes = [], []
     for initializer in model.graph.initializer:
         values = numpy_helper.to_array(initializer)
         if initializer.data_type != TensorProto.FLOAT or values.size < SMALL:
             kept.append(initializer)
             continue
-        reference, widen = _refer(initializer.name, values, by_content=by_content)
+        reference, widen = _refer(initializer.name, values, places=places)
         kept.append(reference)
         nodes += widen
     del model.graph.initializer[:]
@@ -118,33 +122,55 @@ def _without_traces(model: Any) -> Any:
     return model
 
 
-def _stored_tensors(path: Path) -> list[tuple[str, int, npt.NDArray[np.float16]]]:
-    """Return file name, position in bytes and values of each half-precision tensor of a safetensors file."""
+class _Content(NamedTuple):
+    """What a tensor of a safetensors file holds; two tensors may be equal."""
+
+    kind: str
+    shape: tuple[int, ...]
+    raw: bytes
+
+
+class _Stored(NamedTuple):
+    """A tensor of a safetensors file, and the position of its first byte."""
+
+    file: str
+    offset: int
+    content: _Content
+
+
+def _stored_tensors(path: Path) -> Iterator[_Stored]:
     raw = path.read_bytes()
     start = 8 + int.from_bytes(raw[:8], "little")
-    tensors = []
     for name, entry in json.loads(raw[8:start]).items():
-        if name != "__metadata__" and entry["dtype"] == "F16":
+        if name != "__metadata__" and entry["dtype"] in _TYPES:
             first, last = (start + position for position in entry["data_offsets"])
-            values = np.frombuffer(raw[first:last], dtype="<f2").reshape(entry["shape"])
-            tensors.append((path.name, first, values))
-    return tensors
+            yield _Stored(path.name, first, _Content(entry["dtype"], tuple(entry["shape"]), raw[first:last]))
 
 
-def _key(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
-    return values.shape, np.ascontiguousarray(values, dtype=np.float16).tobytes()
+def _find(values: npt.NDArray[np.float32], places: Mapping[_Content, _Stored]) -> _Stored | None:
+    """Find the stored tensor that holds exactly these values."""
+    tensor = torch.from_numpy(np.array(values, order="C"))
+    for kind, (dtype, _) in _TYPES.items():
+        rounded = tensor.to(dtype)
+        if torch.equal(rounded.float(), tensor):
+            raw = rounded.view(torch.uint8).numpy().tobytes()
+            if found := places.get(_Content(kind, values.shape, raw)):
+                return found
+    return None
 
 
-def _refer(name: str, values: npt.NDArray[np.float32], *, by_content: dict[Any, Any]) -> tuple[Any, list[Any]]:
+def _refer(name: str, values: npt.NDArray[np.float32], *, places: Mapping[_Content, _Stored]) -> tuple[Any, list[Any]]:
     """Return a tensor that points into a safetensors file, and the nodes that make `name` of it."""
-    turned = values.ndim == 2 and _key(values) not in by_content
-    found = by_content.get(_key(values.T if turned else values))
+    found = _find(values, places)
+    turned = found is None and values.ndim == 2
+    if turned:
+        found = _find(values.T, places)
     if found is None:
         raise ModelError(f"the graph's weight {name!r} of shape {values.shape} is in none of the model's weight files")
-    file, offset, shape = found
-    reference = TensorProto(name=f"{name}.half", data_type=TensorProto.FLOAT16, dims=shape)
+    kind, shape, raw = found.content
+    reference = TensorProto(name=f"{name}.stored", data_type=_TYPES[kind][1], dims=shape)
     reference.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", file), ("offset", offset), ("length", 2 * int(np.prod(shape)))):
+    for key, value in (("location", found.file), ("offset", found.offset), ("length", len(raw))):
         reference.external_data.add(key=key, value=str(value))
     widened = f"{name}.wide" if turned else name
     nodes = [helper.make_node("Cast", [reference.name], [widened], to=TensorProto.FLOAT)]

@@ -13,10 +13,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging
 
 from gapnlp.engines.torch import without_progress_bar
-from gapnlp.model_dir import EVIDENCE_HEAD
+from gapnlp.model_dir import EVIDENCE_HEAD, WEIGHTS
 from gapnlp.taxonomy import LABELS
+from training.config import Weights
 
 HEAD_SEED = 0
+SMALL = 4096  # matrices with fewer elements save no space worth a digit
 
 
 class GapNetwork(nn.Module):
@@ -35,15 +37,18 @@ class GapNetwork(nn.Module):
         nn.init.zeros_(self.evidence.bias)
 
     @classmethod
-    def from_encoder(cls, base: str, *, dropout: float, frozen_layers: int) -> GapNetwork:
+    def from_encoder(cls, base: str, *, layers: int, dropout: float, frozen_layers: int) -> GapNetwork:
         """Put new heads on a pretrained encoder; the heads start the same every time.
 
         Args:
             base: A folder or a name on the hub.
+            layers: So many of its lowest layers are taken (0: all). Top layers can go at little cost (Sajjad, Dalvi,
+                Durrani & Nakov, 2023, "On the effect of dropping layers of pre-trained transformer models").
             dropout: Probability for hidden states, 0-1; attention has none.
             frozen_layers: The embeddings and so many of the lowest layers do not learn (0: everything does).
         """
         config = AutoConfig.from_pretrained(base)
+        config.num_hidden_layers = layers or config.num_hidden_layers
         config.id2label = dict(enumerate(LABELS))
         config.label2id = {label: index for index, label in enumerate(LABELS)}
         config.problem_type = "multi_label_classification"
@@ -71,24 +76,39 @@ class GapNetwork(nn.Module):
             if n_layers and below:
                 parameter.requires_grad_(requires_grad=False)
 
-    def save(self, folder: Path) -> None:
-        """Write the Hugging Face folder of the text head and the evidence head, weights in half precision.
+    def save(self, folder: Path, *, weights: Weights) -> None:
+        """Write the Hugging Face folder of the text head and the evidence head.
 
-        Half precision halves the model; `round_weights` makes what is in memory equal to what is on disk.
+        Loaders widen what the files hold to float32; `round_weights` makes what is in memory equal to it.
+
+        Args:
+            folder: Where they go.
+            weights: What the large matrices are stored in; everything else is stored in half precision.
         """
         self.text.config.dtype = "float32"  # what loaders compute in, whatever the file holds
         self.text.config.architectures = [type(self.text).__name__]
-        half = {name: tensor.half().contiguous() for name, tensor in self.text.state_dict().items()}
         self.text.config.save_pretrained(folder)
-        save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
-        head = {name: tensor.half().contiguous() for name, tensor in self.evidence.state_dict().items()}
-        save_file(head, folder / EVIDENCE_HEAD, metadata={"format": "pt"})
+        for part, name in ((self.text, WEIGHTS), (self.evidence, EVIDENCE_HEAD)):
+            stored = {key: _stored(tensor, weights=weights) for key, tensor in part.state_dict().items()}
+            save_file(stored, folder / name, metadata={"format": "pt"})
 
-    def round_weights(self) -> None:
-        """Round every weight to half precision, so that memory and disk hold the same numbers."""
+    def round_weights(self, *, weights: Weights) -> None:
+        """Round every weight to what `save` stores, so that memory and disk hold the same numbers."""
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter.copy_(parameter.half().float())
+                parameter.copy_(_stored(parameter, weights=weights).float())
+
+
+def _stored(tensor: Tensor, *, weights: Weights) -> Tensor:
+    """Return a tensor in the type that it is stored in.
+
+    Eight bits (four of exponent, three of mantissa: Micikevicius et al., 2022, "FP8 formats for deep learning") are
+    off by at most a sixteenth; over the many weights of a matrix, such errors cancel.
+    """
+    if weights == "fp8" and tensor.ndim == 2 and tensor.numel() >= SMALL:
+        largest = torch.finfo(torch.float8_e4m3fn).max
+        return tensor.detach().clamp(-largest, largest).to(torch.float8_e4m3fn).contiguous()
+    return tensor.detach().half().contiguous()
 
 
 @contextmanager

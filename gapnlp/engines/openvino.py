@@ -50,7 +50,9 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,  # several processes on one machine must not all sit on the first cores
         }
         try:
-            compiled = core.compile_model(core.read_model(model.path / GRAPH), "CPU", settings)
+            graph = core.read_model(model.path / GRAPH)
+            _look_up_before_widening(graph)
+            compiled = core.compile_model(graph, "CPU", settings)
         except RuntimeError as exc:
             raise ModelError(f"{GRAPH} of {model.path.name} cannot be run: {exc}") from exc
         self._free: SimpleQueue[Any] = SimpleQueue()
@@ -68,6 +70,23 @@ class OpenVinoEngine:
         finally:
             self._free.put(request)
         return EngineOutput(logits, token_logits)
+
+
+def _look_up_before_widening(graph: Any) -> None:
+    """Let tables of embeddings stay in the few bits they are stored in, and widen the rows that a text looks up.
+
+    ONNX cannot look rows up in an eight-bit table, so that the graph widens the whole table first. That is most of a
+    small model's memory.
+    """
+    from openvino import opset8 as op
+
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "Gather":
+            continue
+        widened = node.input_value(0).get_node()
+        if widened.get_type_name() == "Convert" and widened.input_value(0).get_node().get_type_name() == "Constant":
+            rows = op.gather(widened.input_value(0), node.input_value(1), node.input_value(2))
+            node.output(0).replace(op.convert(rows, "f32").output(0))
 
 
 def _import_openvino() -> Any:

@@ -56,7 +56,7 @@ _NAME = {
     "required": True,
     "description": "The model's name, without its version.",
     "schema": {"type": "string", "minLength": 1},
-    "example": "gapnlp-minilm",
+    "example": "gapnlp-en",
 }
 _VERSION = {**_NAME, "name": "version", "description": "Its version.", "example": "1.0"}
 

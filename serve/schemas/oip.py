@@ -88,7 +88,7 @@ class InferAnswer(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "model_name": "gapnlp-minilm",
+                    "model_name": "gapnlp-en",
                     "model_version": "1.0",
                     "id": "42",
                     "outputs": [
@@ -139,7 +139,7 @@ class ModelMetadata(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "name": "gapnlp-minilm",
+                    "name": "gapnlp-en",
                     "versions": ["1.0"],
                     "platform": "gapnlp",
                     "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
@@ -183,7 +183,7 @@ class OipReady(BaseModel):
 class OipModelReady(BaseModel):
     """Whether a model is ready."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "gapnlp-minilm", "ready": True}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "gapnlp-en", "ready": True}]})
 
     name: str
     ready: bool

@@ -123,7 +123,7 @@ def test_from_comments_to_a_report_with_a_model_of_ones_own(model_dir, read_corp
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["n_texts"] == len(rows)
     assert found["method"]["model"].startswith("tiny@")
-    assert "60 texts that it was checked on" in found["answer"]["certainty"]
+    assert "For 60 texts that the model had not learnt from" in json.dumps(found["method"])
     wrong = run(output, "-o", tmp_path / "other.json")
     assert wrong.exit_code == 2
     assert "labelled by tiny@" in wrong.stderr

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _WARM_WORDS = (8, 20, 40, 80, 160, 230)
 _WARM_ROWS = (1, 2, 4, 8, 16, 32)
-_WARM_TOKENS = 640
+_WARM_TOKENS = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,12 @@ class LiveModel:
 
 def warm_up(classifier: GapClassifier) -> None:
     """Read texts of the usual lengths, in batches of the usual sizes: engines prepare themselves per shape."""
-    for n_words in _WARM_WORDS:
-        text = " ".join(LABELS[index % len(LABELS)] for index in range(n_words))
-        for n_rows in _WARM_ROWS:
-            if n_rows == 1 or n_rows * n_words <= _WARM_TOKENS:
-                classifier.predict([text] * n_rows)
+    batches = [
+        [" ".join(LABELS[index % len(LABELS)] for index in range(n_words))] * n_rows
+        for n_words in _WARM_WORDS
+        for n_rows in _WARM_ROWS
+        if n_rows == 1 or n_rows * n_words <= _WARM_TOKENS
+    ]
+    serial = classifier.serial()
+    with ThreadPoolExecutor(classifier.n_parallel) as threads:
+        list(threads.map(serial.predict, batches))

@@ -174,6 +174,11 @@ def test_warming_up_reads_texts_of_many_shapes():
     read = []
 
     class Classifier:
+        n_parallel = 2
+
+        def serial(self):
+            return self
+
         def predict(self, texts):
             read.append((len(texts), len(texts[0].split())))
 

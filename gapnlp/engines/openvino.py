@@ -75,8 +75,8 @@ class OpenVinoEngine:
 def _look_up_before_widening(graph: Any) -> None:
     """Let tables of embeddings stay in the few bits they are stored in, and widen the rows that a text looks up.
 
-    ONNX cannot look rows up in an eight-bit table, so that the graph widens the whole table first. That is most of a
-    small model's memory.
+    ONNX cannot look rows up in an eight-bit table, so that the graph widens the whole table first, which would
+    take four times its memory.
     """
     from openvino import opset8 as op
 

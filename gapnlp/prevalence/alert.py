@@ -15,7 +15,7 @@ from gapnlp.intervals import Interval
 from gapnlp.prevalence.estimate import Moments
 from gapnlp.prevalence.gap_score import GapScore
 from gapnlp.prevalence.pooling import SMALLEST_VARIANCE, between_variance
-from gapnlp.prevalence.scale import ScoreScale, cut, p_value, possible_difference
+from gapnlp.prevalence.scale import ScoreScale, cut, meets, p_value, possible_difference
 from gapnlp.prevalence.segment import MIN_TEXTS, check_groups
 from gapnlp.prevalence.trend import Series
 
@@ -137,9 +137,10 @@ def _alerts(series: Series, gap: int, *, rate: float, confidence: float) -> Iter
     for i in sorted(range(len(found)), key=lambda i: _first(candidates, found[i])):
         at = _first(candidates, found[i])
         bounds = _bounds(series, candidates[found[i].candidate] > 0, gap=gap, confidence=confidence)
-        if low[i] > bounds.high or high[i] < bounds.low:
+        own = Interval(low[i], high[i])
+        if not meets(own, bounds):
             continue
-        ends = cut(Interval(low[i], high[i]), bounds)
+        ends = cut(own, bounds)
         lasting = found[i].candidate >= len(y)
         figures = float(np.clip(share[i], *ends)), float(ends.low), float(ends.high), found[i].p_value
         yield Alert(scale.labels[gap], series.names[at], lasting, *figures, rate)
@@ -147,7 +148,7 @@ def _alerts(series: Series, gap: int, *, rate: float, confidence: float) -> Iter
 
 def _bounds(series: Series, changed: BoolArray, *, gap: int, confidence: float) -> Interval:
     """Return the changes that shares allow, from the levels of the periods that changed and of the others."""
-    levels = series.scale.level(series.mean, series.n, confidence=1 - (1 - confidence) / 10)
+    levels = series.scale.bound(series.mean, series.n, confidence=confidence)
     low, high = (end[:, gap] for end in levels)
     return possible_difference(*(Interval(low[periods].min(), high[periods].max()) for periods in (changed, ~changed)))
 

@@ -127,6 +127,10 @@ class ScoreScale:
         adjusted = adjust(self.scores, n, mean, confidence=confidence, stream=True)
         return Interval(adjusted.low, adjusted.high)
 
+    def bound(self, mean: FloatArray, n: npt.ArrayLike, *, confidence: float) -> Interval:
+        """Give `level` with a tenth of its chance of error: what differences are cut to hardly costs them theirs."""
+        return self.level(mean, n, confidence=1 - (1 - confidence) / 10)
+
     def pooled_level(self, mean: npt.ArrayLike, var: npt.ArrayLike, *, confidence: float) -> Interval:
         """Give an interval for shares whose mean scores come from a model, with the variance it states.
 
@@ -185,8 +189,7 @@ class ScoreScale:
         """Tell by how much the share on one side exceeds that on another, neither of them beyond 0-1.
 
         The scale is linear, so that mean scores off its ends, as texts of another kind have them, would make
-        differences that no two shares have. The interval of `difference` is cut to what the two levels allow, each
-        taken with a tenth of its chance of error.
+        differences that no two shares have. The interval of `difference` is cut to what the two levels allow.
 
         Args:
             one: The side that is judged.
@@ -195,12 +198,11 @@ class ScoreScale:
             confidence: Between 0 and 1, both excluded.
         """
         ends = self.difference(one.mean - other.mean, var, confidence=confidence)
-        wide = 1 - (1 - confidence) / 10
-        bounds = possible_difference(*(self.level(side.mean, side.n, confidence=wide) for side in (one, other)))
+        bounds = possible_difference(*(self.bound(side.mean, side.n, confidence=confidence) for side in (one, other)))
         return Contrast(
             np.where(self.informed, self.share(one.mean) - self.share(other.mean), 0.0),
             *cut(ends, bounds),
-            (ends.low <= bounds.high) & (bounds.low <= ends.high),
+            meets(ends, bounds),
         )
 
     def _within(self, ends: Interval, lowest: float) -> Interval:
@@ -225,12 +227,17 @@ def possible_difference(one: Interval, other: Interval) -> Interval:
     return Interval(np.maximum(-other.high, one.low - 1), np.minimum(one.high, 1 - other.low))
 
 
+def meets(ends: Interval, bounds: Interval) -> BoolArray:
+    """Tell which intervals have a value in common with their bounds."""
+    return np.asarray((ends.low <= bounds.high) & (bounds.low <= ends.high))
+
+
 def cut(ends: Interval, bounds: Interval) -> Interval:
     """Cut intervals to bounds; one that lies beyond them becomes the bounds."""
-    meets = (ends.low <= bounds.high) & (bounds.low <= ends.high)
+    within = meets(ends, bounds)
     return Interval(
-        np.where(meets, np.maximum(ends.low, bounds.low), bounds.low),
-        np.where(meets, np.minimum(ends.high, bounds.high), bounds.high),
+        np.where(within, np.maximum(ends.low, bounds.low), bounds.low),
+        np.where(within, np.minimum(ends.high, bounds.high), bounds.high),
     )
 
 

@@ -98,6 +98,7 @@ def settings(encoder_dir):
     return (
         f'model.base="{encoder_dir.as_posix()}"',
         'model.name="tiny"',
+        'model.version="1.0"',
         "model.layers=0",
         "model.frozen_layers=0",
         "model.max_length=64",

@@ -14,7 +14,8 @@ from typing import Any
 from gapnlp.engines.openvino import n_cores
 
 RESULTS = Path(__file__).parent / "results"
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8")  # of a processor, that decide the speed
+# What decides the speed of a processor.
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 Figures = dict[str, Any]
 

@@ -11,24 +11,29 @@ does not install beside this project. Writes `results/service.json` and `service
 from __future__ import annotations
 
 import argparse
+import atexit
 import re
+import shutil
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvloop
+from safetensors.torch import load_file, save_file
 
 from benchmarks.load import Sample, closed_loop, percentile, post
 from benchmarks.report import new_parser, say, table_head, table_row, write_report
 from benchmarks.serving import free_port, gapnlp_server, running
 from benchmarks.texts import short_texts
 from gapnlp.classifier import GapClassifier
-from gapnlp.model_dir import find_model
+from gapnlp.model_dir import WEIGHTS, find_model
 
 OFFLINE = "the engine alone (`GapClassifier.predict`, all texts at once)"
 OURS = "`gapnlp serve`"
@@ -66,9 +71,20 @@ def _contenders(options: argparse.Namespace) -> dict[str, Callable[[list[str]], 
         found[name] = _peer(command, body=lambda text: {"text": text})
     if options.infinity:
         command = [str(options.infinity.with_name("infinity_emb")), "v2", "--engine", "torch", "--device", "cpu"]
-        command += ["--host", "127.0.0.1", "--model-id", str(find_model().resolve())]
+        command += ["--host", "127.0.0.1", "--model-id", str(_widened(find_model().resolve()))]
         found["infinity (torch)"] = _peer(command, body=lambda text: {"model": find_model().name, "input": [text]})
     return found
+
+
+@cache
+def _widened(model: Path) -> Path:
+    """Copy a model with its weights in float32: transformers 4, which infinity comes with, cannot widen eight bits."""
+    scratch = TemporaryDirectory()
+    atexit.register(scratch.cleanup)
+    folder = Path(shutil.copytree(model, Path(scratch.name) / model.name))
+    weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    return folder
 
 
 def _short_texts(n_texts: int) -> list[str]:

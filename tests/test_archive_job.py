@@ -1,8 +1,10 @@
 """The job that joins reader, model and writer."""
 
 import csv
+import datetime
 import gzip
 import json
+from decimal import Decimal
 
 import openpyxl
 import pyarrow as pa
@@ -220,6 +222,105 @@ def test_parquet_of_inputs_whose_types_differ(tmp_path, classifier):
     )
     run(classifier, *inputs, output=tmp_path / "texts.parquet")
     assert pq.read_table(tmp_path / "texts.parquet").column("n").to_pylist() == ["1", "300", "007"]
+
+
+def column_of(folder, array):
+    """Write a file whose column `n` is this."""
+    path = folder / f"{len(list(folder.iterdir()))}.parquet"
+    pq.write_table(pa.table({"n": array, "text": ["late"] * len(array)}), path)
+    return str(path)
+
+
+def lines_of(folder, *numbers):
+    path = folder / f"{len(list(folder.iterdir()))}.jsonl"
+    path.write_text("".join(json.dumps({"n": number, "text": "late"}) + "\n" for number in numbers))
+    return str(path)
+
+
+def joined_column(folder, classifier, *inputs):
+    for name, order in (("ab.parquet", inputs), ("ba.parquet", inputs[::-1])):
+        run(classifier, *order, output=folder / name)
+    one, other = (pq.read_table(folder / name).column("n") for name in ("ab.parquet", "ba.parquet"))
+    assert one.type == other.type
+    assert sorted(map(str, one.to_pylist())) == sorted(map(str, other.to_pylist()))
+    return str(one.type), one.to_pylist()
+
+
+def test_a_large_integer_beside_a_float_is_kept_as_text(tmp_path, classifier):
+    large = column_of(tmp_path, pa.array([1234567890123456789]))
+    found = joined_column(tmp_path, classifier, large, column_of(tmp_path, pa.array([1.5])))
+    assert found == ("string", ["1234567890123456789", "1.5"])
+
+
+@pytest.mark.parametrize("whole", [[5, None], [None]])
+def test_small_integers_beside_a_float_are_numbers(tmp_path, classifier, whole):
+    """As `pandas` writes a column in a month without gaps and in one with them."""
+    integers = column_of(tmp_path, pa.array(whole, pa.int64()))
+    found = joined_column(tmp_path, classifier, integers, column_of(tmp_path, pa.array([1.5])))
+    assert found == ("double", [*whole, 1.5])
+
+
+def test_an_integer_beside_a_decimal_is_kept_as_text(tmp_path, classifier):
+    price = column_of(tmp_path, pa.array([Decimal("1.50")], pa.decimal128(10, 2)))
+    found = joined_column(tmp_path, classifier, column_of(tmp_path, pa.array([2**62])), price)
+    assert found == ("string", [str(2**62), "1.50"])
+
+
+def test_a_date_beyond_what_nanoseconds_reach_is_kept_as_text(tmp_path, classifier):
+    never = column_of(tmp_path, pa.array([datetime.datetime.fromisoformat("9999-12-31")], pa.timestamp("us")))
+    fine = column_of(tmp_path, pa.array([1_700_000_000_123_456_789], pa.timestamp("ns")))
+    found = joined_column(tmp_path, classifier, never, fine)
+    assert found == ("string", ["9999-12-31T00:00:00", "2023-11-14 22:13:20.123456789"])
+
+
+def test_mixed_json_values_beside_a_large_string_are_text(tmp_path, classifier):
+    texts = column_of(tmp_path, pa.array(["late", None], pa.large_string()))
+    found = joined_column(tmp_path, classifier, lines_of(tmp_path, 1, "x", "\ud800"), texts)
+    assert found == ("large_string", ["1", "x", "\\ud800", "late", None])
+
+
+def test_large_json_integers_beside_floats_are_kept_as_text_and_small_ones_as_numbers(tmp_path, classifier):
+    fraction = lines_of(tmp_path, 1.5)
+    assert joined_column(tmp_path, classifier, lines_of(tmp_path, 2**60), fraction) == ("string", [str(2**60), "1.5"])
+    small = lines_of(tmp_path, 4, None)
+    for name in ("ab.parquet", "ba.parquet"):
+        (tmp_path / name).unlink()
+    assert joined_column(tmp_path, classifier, small, fraction) == ("double", [4.0, None, 1.5])
+
+
+def test_types_one_of_which_holds_the_other_are_joined(tmp_path, classifier):
+    short, long = pa.array(["a"]), pa.array(["b"], pa.large_string())
+    found = joined_column(tmp_path, classifier, column_of(tmp_path, short), column_of(tmp_path, long))
+    assert found == ("large_string", ["a", "b"])
+
+
+def test_a_time_that_the_common_type_cannot_hold_is_refused_in_words(tmp_path, classifier):
+    far = column_of(tmp_path, pa.array([2**60]).view(pa.timestamp("ms")))
+    near = column_of(tmp_path, pa.array([0], pa.timestamp("us")))
+    with pytest.raises(InputError, match=r"'n' has the type timestamp\[us\] in one input and timestamp\[ms\] in anoth"):
+        run(classifier, far, near, output=tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "xlsx", "parquet"])
+def test_a_date_beyond_pythons_years_costs_no_row(tmp_path, classifier, suffix):
+    when = pa.array([2**60, 0, None]).view(pa.timestamp("us"))
+    summary = run(classifier, column_of(tmp_path, when), output=tmp_path / f"out.{suffix}")
+    assert (summary.n_rows, summary.n_failed, summary.counted["delivery"]) == (3, 0, 3)
+    if suffix == "parquet":
+        assert pq.read_table(tmp_path / "out.parquet").column("n").combine_chunks().equals(when)
+    else:
+        first, second, third = (row["n"] for row in read_rows(tmp_path / f"out.{suffix}"))
+        assert first == f"<value out of range: {2**60}>"
+        assert str(second).replace("T", " ") == "1970-01-01 00:00:00"
+        assert third in ("", None)
+
+
+def test_an_empty_row_of_a_tsv_is_an_error_that_stays_in_its_place(tmp_path, classifier):
+    (tmp_path / "in.tsv").write_text("id\ttext\n1\tlate\n\t\n3\ta rule\n")
+    run(classifier, str(tmp_path / "in.tsv"), output=tmp_path / "out.csv")
+    rows = read_csv(tmp_path / "out.csv")
+    assert [(row["id"], row["gap_labels"]) for row in rows] == [("1", "delivery"), ("", ""), ("3", "policy")]
+    assert "empty text" in rows[1]["gap_error"]
 
 
 def test_failures_are_named_by_their_place_and_id(tmp_path, classifier):

@@ -4,7 +4,9 @@ import datetime
 import gzip
 import io
 import json
+import time
 import zipfile
+from pathlib import Path
 
 import openpyxl
 import pyarrow as pa
@@ -14,6 +16,8 @@ import pytest
 from gapnlp.archive import open_source
 from gapnlp.archive.columns import check_column, guess_text_column
 from gapnlp.archive.kinds import merge_schemas
+from gapnlp.archive.tabular import _find_separator
+from gapnlp.archive.textfile import TextFile
 from gapnlp.errors import ColumnError, InputError
 
 
@@ -102,6 +106,39 @@ def test_separator_is_found(tmp_path, separator):
 def test_a_column_of_bare_sentences_is_not_cut_at_its_commas(tmp_path):
     name = write(tmp_path, "a.csv", "text\nHello, I waited\nCold, late, rude\nfine\n")
     assert values(name) == [{"text": "Hello, I waited"}, {"text": "Cold, late, rude"}, {"text": "fine"}]
+
+
+def test_a_quoted_text_of_many_lines_does_not_hide_the_separator(tmp_path):
+    mail = "Dear all,\n" + "we waited; nobody came\n" * 250
+    lines = [f'{i},2026-03-14,mail,North,Again,"{mail if i == 1 else "short"}"' for i in range(1, 6)]
+    source, rows = read(write(tmp_path, "a.csv", "\n".join(["id,date,channel,branch,subject,body", *lines])))
+    assert source.how == "CSV, utf-8, separated by comma"
+    assert [row.values["id"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert rows[0].values["body"] == mail
+
+
+@pytest.mark.parametrize("line", ['a 5" screen,late', '"open,late', 'a",b,"c', 'a",b,"c' + "x" * 2000])
+def test_stray_quotes_do_not_slow_the_search_for_the_separator(tmp_path, line):
+    path = write(tmp_path, "a.csv", 'id",text\n' + f"{line}\n" * 2000)
+    text = TextFile(Path(path), packing="", name=path)
+    began = time.process_time()
+    _find_separator(text, tab_first=False)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_a_row_of_empty_cells_is_a_row_and_a_line_of_blanks_is_none(tmp_path, suffix, separator):
+    body = f"id{separator}text\n1{separator}late\n{separator}\n \n2{separator}fine\n"
+    rows = read(write(tmp_path, f"a.{suffix}", body))[1]
+    assert [(row.place, row.values) for row in rows] == [
+        ("line 2", {"id": "1", "text": "late"}),
+        ("line 3", {"id": "", "text": ""}),
+        ("line 5", {"id": "2", "text": "fine"}),
+    ]
+
+
+def test_a_line_of_tabs_in_a_csv_is_blank(tmp_path):
+    assert values(write(tmp_path, "a.csv", "id,text\n1,late\n\t\n")) == [{"id": "1", "text": "late"}]
 
 
 def test_ragged_rows_carry_an_error_keep_their_cells_and_stop_nothing(tmp_path):
@@ -362,6 +399,95 @@ def test_parquet_rows_in_chunks(tmp_path):
     assert chunks[0].rows[1].values["text"] is None
     assert chunks[1].rows[0].place == "row 3"
     assert str(chunks[1].rows[0].values["when"]).endswith(".123456789")
+
+
+def far(kind, *counts):
+    """A column of times by their counts of units, far from what Python holds."""
+    return pa.array(counts, pa.int32() if kind.bit_width == 32 else pa.int64()).view(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "expected"),
+    [
+        (pa.timestamp("us"), 2**60, "<value out of range: 1152921504606846976>"),
+        (pa.timestamp("us", "UTC"), 2**60, "<value out of range: 1152921504606846976>"),
+        (pa.timestamp("us", "Europe/Berlin"), 253402300799 * 10**6, "10000-01-01 00:59:59.000000+0100"),
+        (pa.date32(), 2**30, "<value out of range: 1073741824>"),
+    ],
+)
+def test_a_date_beyond_pythons_years_is_text_and_the_other_cells_are_not(tmp_path, kind, count, expected):
+    times = far(kind, count, 0, None)
+    nested = pa.ListArray.from_arrays([0, 1, 2, 3], times)
+    parts = pa.StructArray.from_arrays([times], ["at"])
+    pairs = pa.MapArray.from_arrays([0, 1, 2, 3], pa.array(["a", "b", "c"]), times)
+    table = pa.table({"text": ["late"] * 3, "when": times, "all": nested, "part": parts, "pairs": pairs})
+    pq.write_table(table, tmp_path / "a.parquet")
+    first, second, third = values(str(tmp_path / "a.parquet"))
+    assert (first["when"], first["all"]) == (expected, [expected])
+    assert (first["part"], first["pairs"]) == ({"at": expected}, [("a", expected)])
+    assert second["when"] == times[1].as_py()
+    assert (second["all"], second["part"]) == ([times[1].as_py()], {"at": times[1].as_py()})
+    assert third["when"] is None
+
+
+def merged(*kinds):
+    return merge_schemas([pa.schema([("n", kind)]) for kind in kinds]).field("n").type
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.int64(), pa.float64()),
+        (pa.int64(), pa.uint64()),
+        (pa.int64(), pa.decimal128(10, 2)),
+        (pa.int32(), pa.decimal128(10, 2)),
+        (pa.float64(), pa.decimal128(10, 2)),
+        (pa.timestamp("us"), pa.timestamp("ns")),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC")),
+        (pa.string(), pa.binary()),
+        (pa.list_(pa.int64()), pa.list_(pa.float64())),
+        (pa.struct([("a", pa.int64())]), pa.struct([("a", pa.float64())])),
+    ],
+)
+def test_types_that_cannot_hold_each_others_values_become_text(one, other):
+    assert merged(one, other) == merged(other, one) == pa.string()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (pa.null(), pa.timestamp("ns"), pa.timestamp("ns")),
+        (pa.int32(), pa.int64(), pa.int64()),
+        (pa.uint32(), pa.int64(), pa.int64()),
+        (pa.int32(), pa.float64(), pa.float64()),
+        (pa.int32(), pa.float16(), pa.float64()),
+        (pa.float32(), pa.float64(), pa.float64()),
+        (pa.int8(), pa.decimal128(10, 2), pa.decimal128(10, 2)),
+        (pa.decimal128(10, 2), pa.decimal128(12, 4), pa.decimal128(12, 4)),
+        (pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("us")),
+        (pa.string(), pa.large_string(), pa.large_string()),
+        (pa.list_(pa.int32()), pa.list_(pa.int64()), pa.list_(pa.int64())),
+        (pa.struct([("a", pa.int8())]), pa.struct([("a", pa.int8()), ("b", pa.int8())]),
+         pa.struct([("a", pa.int8()), ("b", pa.int8())])),
+        (pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.string()),
+         pa.dictionary(pa.int32(), pa.string())),
+    ],
+)  # fmt: skip
+def test_types_one_of_which_holds_the_other_keep_it(one, other, expected):
+    assert merged(one, other) == merged(other, one) == expected
+
+
+def test_whole_numbers_found_in_a_text_file_stay_numbers_beside_fractions(tmp_path):
+    schemas = []
+    for i, n in enumerate([4, 2.5, 2**60]):
+        with open_source(write(tmp_path, f"{i}.jsonl", json.dumps({"n": n}))) as source:
+            schemas.append(source.schema())
+    whole, fraction, large = schemas
+    assert str(merge_schemas([whole, whole]).field("n").type) == "int64"
+    assert str(merge_schemas([whole, fraction, whole]).field("n").type) == "double"
+    assert str(merge_schemas([whole, large]).field("n").type) == "int64"
+    assert str(merge_schemas([large, fraction]).field("n").type) == "string"
+    assert merge_schemas([whole]).equals(pa.schema([("n", pa.int64())]), check_metadata=True)
 
 
 def test_schemas_merge_to_a_common_type_or_text():

@@ -407,6 +407,24 @@ def test_texts_unlike_those_checked_are_noticed(tmp_path):
     assert any("The doubts about the whole hold here too" in note for note in found.splits[0].notes)
 
 
+def test_a_month_unlike_those_checked_is_told_beside_its_alert(tmp_path):
+    months = [f"2026-{month:02}" for month in range(1, 9)]
+    rows = planted(MIX, n=1600)
+    rows.columns["date"] = [f"{month}-15" for month in months for _ in range(200)]
+    rows.proba[1400:, POLICY] = np.random.default_rng(0).uniform(0.3, 0.6, 200)
+    rows.proba[1200:1400, DELIVERY] = np.random.default_rng(1).uniform(0.3, 0.6, 200)
+    found = build_report([write_labelled(rows, tmp_path / "x.csv")], ReportOptions(over="date:month")).timeline
+    doubted = {
+        (level.group, level.estimate.label)
+        for trend in found.trends
+        for level in trend.levels
+        if is_doubted(level.estimate)
+    }
+    assert doubted == {("2026-07", "delivery"), ("2026-08", "policy")}
+    assert [alert.period for alert in found.alerts if alert.label == "policy"] == ["2026-08"]
+    assert "one of the kind of text: 2026-07: delivery; 2026-08: policy." in found.findings[-1]
+
+
 def test_a_group_unlike_those_checked_is_marked_and_not_compared(tmp_path):
     rows = joined(planted(MIX, n=900), planted(MIX, n=150, seed=1))
     rows.proba[900:, POLICY] = np.random.default_rng(0).uniform(0.3, 0.6, 150)
@@ -541,6 +559,53 @@ def test_dates_with_types_of_their_own(archive, tmp_path):
     found = read_archive([str(tmp_path / "y.parquet")], Wanted(over=Over("date")))
     assert to_periods(found.days, unit="month", column="date").names[0] == "2026-01"
     assert np.count_nonzero(found.days < -(10**6)) == 1
+
+
+def with_column(path, name, array):
+    """Put a column of its own type into a labelled Parquet file."""
+    pq.write_table(pq.read_table(path).append_column(name, array), path)
+    return path
+
+
+def test_dates_beyond_the_calendar_are_no_dates(tmp_path):
+    import pyarrow as pa
+
+    path = write_labelled(planted(MIX, n=3), tmp_path / "x.parquet")
+    for kind, far in ((pa.timestamp("ms"), 2**60), (pa.timestamp("us", "UTC"), 2**60), (pa.date64(), 2**60)):
+        array = pa.array([0, far - far % 86_400_000, None], pa.int64()).view(kind)
+        name = f"when {kind}"
+        with_column(path, name, array)
+        with pytest.raises(InputError, match=r"x.parquet: '<value out of range: .* is no date of the years 1 to 9999"):
+            read_archive([path], Wanted(over=Over(name)))
+
+
+# ---- lists
+
+
+@pytest.fixture
+def tagged(tmp_path):
+    """The same tags as lists in Parquet and as JSON text in CSV."""
+    import pyarrow as pa
+
+    tags = [['["late"]', "[]", '["late", "Straße"]', None][i % 4] for i in range(40)]
+    rows = planted(MIX, n=40)
+    lists = pa.array([None if tag is None else json.loads(tag) for tag in tags], pa.list_(pa.string()))
+    as_lists = with_column(write_labelled(rows, tmp_path / "x.parquet"), "tags", lists)
+    rows.columns["tags"] = tags
+    return as_lists, write_labelled(rows, tmp_path / "x.csv")
+
+
+def test_lists_are_grouped_by_the_text_that_flat_files_have(tagged):
+    as_lists, as_text = (read_archive([path], Wanted(by=("tags",))) for path in tagged)
+    assert set(as_lists.group_names[0]) == {'["late"]', "[]", '["late", "Straße"]', "(empty)"}
+    places = [[archive.group_names[0][i] for i in archive.groups[0]] for archive in (as_lists, as_text)]
+    assert places[0] == places[1]
+
+
+def test_lists_are_no_dates(tagged):
+    for path in tagged:
+        with pytest.raises(InputError, match=r"""'\["late"\]' in the column 'tags' is no date that can be told"""):
+            read_archive([path], Wanted(over=Over("tags")))
 
 
 # ---- quotations

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from gapnlp.archive.scored import Scored, from_json_bytes, to_json_bytes
 
-N_REMEMBERED = 200_000  # texts; about 300 bytes each
+N_REMEMBERED = 100_000  # texts; about 450 bytes each
 
 
 def text_key(text: object) -> bytes | None:

@@ -11,6 +11,7 @@ from typing import IO, Any
 from gapnlp.archive.cells import escape_surrogates, to_text
 from gapnlp.archive.chunk import MAX_CHUNK_SIZE, Chunk, Layout, Row
 from gapnlp.archive.columns import GAP_COLUMNS, PROBA_COLUMNS, check_columns
+from gapnlp.archive.kinds import EXACT, is_text, mark_exact
 from gapnlp.errors import InputError
 
 _GROUP_ROWS = 65_536  # a row group is complete at so many rows,
@@ -32,6 +33,7 @@ class ParquetSource:
             self._schema = file.schema_arrow
             self.n_rows = int(file.metadata.num_rows)
             self._row_size = _row_size(file.metadata)
+            self._exact = _exact_integers(file)
         self.columns = check_columns(self._schema.names, source=name)
 
     def chunks(self, n_rows: int) -> Iterator[Chunk]:
@@ -46,8 +48,11 @@ class ParquetSource:
                 at += batch.num_rows
 
     def schema(self) -> Any:
-        """Return the file's own types."""
-        return self._schema
+        """Return the file's own types, the integers that floats hold marked for `merge_schemas`."""
+        import pyarrow as pa
+
+        fields = [mark_exact(field) if field.name in self._exact else field for field in self._schema]
+        return pa.schema(fields, metadata=self._schema.metadata)
 
     def close(self) -> None:
         """Do nothing: the file is open only while it is read."""
@@ -69,6 +74,25 @@ class ParquetSource:
             raise InputError(f"{self.name}: cannot be read as Parquet ({exc}); write it again, unencrypted") from exc
 
 
+def _exact_integers(file: Any) -> set[str]:
+    """Return the columns of long integers all of which a float holds exactly, as far as the file tells."""
+    import pyarrow as pa
+
+    found = {field.name for field in file.schema_arrow if field.type in (pa.int64(), pa.uint64())}
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    for column in (group.column(i) for group in groups for i in range(group.num_columns)):
+        if column.path_in_schema in found and not _is_exact(column):
+            found.remove(column.path_in_schema)
+    return found
+
+
+def _is_exact(column: Any) -> bool:
+    known = column.statistics
+    if known is None or not known.has_min_max:
+        return bool(known is not None and known.null_count == column.num_values)
+    return known.min in EXACT and known.max in EXACT
+
+
 def _row_size(metadata: Any) -> int:
     """Return the bytes of an average row, unpacked, at least 1 per column."""
     n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
@@ -76,15 +100,57 @@ def _row_size(metadata: Any) -> int:
 
 
 def _python_rows(batch: Any) -> list[dict[str, object]]:
-    """Turn a batch into rows; a time finer than Python's microseconds becomes text."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = []
-    for array in batch.columns:
-        fine = pa.types.is_temporal(array.type) and getattr(array.type, "unit", "") == "ns"
-        columns.append((pc.cast(array, pa.string()) if fine else array).to_pylist())
+    """Turn a batch into rows."""
+    columns = [_python_cells(array) for array in batch.columns]
     return [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _python_cells(array: Any) -> list[Any]:
+    """Turn a column into Python's values; a time finer than its microseconds, or beyond its years, becomes text."""
+    import pyarrow as pa
+
+    fine = pa.types.is_temporal(array.type) and getattr(array.type, "unit", "") == "ns"
+    try:
+        return list((array.cast(pa.string()) if fine else array).to_pylist())
+    except OverflowError:
+        return [python_cell(cell) for cell in array]
+
+
+def python_cell(cell: Any) -> Any:
+    """Turn a `pyarrow.Scalar` into Python's value, in which a time beyond Python's years is text."""
+    import pyarrow as pa
+
+    try:
+        return cell.as_py()
+    except OverflowError:
+        pass
+    if isinstance(cell, pa.MapScalar):
+        return [tuple(python_cell(part) for part in entry.values()) for entry in cell.values]
+    if isinstance(cell, pa.ListScalar):
+        return [python_cell(item) for item in cell.values]
+    if isinstance(cell, pa.StructScalar):
+        return {name: python_cell(part) for name, part in cell.items()}
+    return _far_time(cell)
+
+
+def _far_time(cell: Any) -> str:
+    """Write a time that Python cannot hold: its date up to the year 32,767, from there on its number."""
+    import pyarrow as pa
+
+    if getattr(cell.type, "tz", None) is not None:
+        bare = str(cell.cast(pa.timestamp(cell.type.unit)).cast(pa.string()))
+        if bare.startswith("<"):  # of a time with a zone, pyarrow would write some other year
+            return bare
+    return str(cell.cast(pa.string()))
+
+
+def text_array(array: Any) -> Any:
+    """Turn a column into texts; lists and objects become JSON, as in the flat formats."""
+    import pyarrow as pa
+
+    if pa.types.is_nested(array.type):
+        return pa.array([None if cell is None else to_text(cell) for cell in _python_cells(array)], pa.string())
+    return array.cast(pa.string())
 
 
 class ParquetWriter:
@@ -144,20 +210,30 @@ def _gap_schema() -> Any:
 
 def _input_array(chunk: Chunk, field: Any) -> Any:
     """Take a column as it came, or build it from the rows where it has no such type of its own."""
-    import pyarrow as pa
-
     if chunk.table is not None and field.name not in chunk.changed and field.name in chunk.table.schema.names:
         array = chunk.table.column(field.name)
         if array.type == field.type:
             return array
-        if not pa.types.is_string(field.type):
-            return array.cast(field.type)
+        if not is_text(field.type):
+            return _widened(array, field)
     return _array([row.values.get(field.name) for row in chunk.rows], field.type)
+
+
+def _widened(array: Any, field: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return array.cast(field.type)
+    except pa.ArrowInvalid as exc:
+        raise InputError(
+            f"the column {field.name!r} has the type {field.type} in one input and {array.type} in another, which "
+            f"holds a value that does not fit ({exc}); mend that value, or write CSV or JSONL"
+        ) from exc
 
 
 def _array(values: list[Any], kind: Any) -> Any:
     import pyarrow as pa
 
-    if pa.types.is_string(kind):
+    if is_text(kind):
         values = [None if value is None else escape_surrogates(to_text(value)) for value in values]
     return pa.array(values, type=kind)

@@ -18,7 +18,9 @@ from gapnlp.errors import InputError
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _N_SNIFFED = 200  # lines that the separator is told from,
 _SNIFFED = 2**22  # or as many as have so many characters,
-_LONG = 2**16  # without those that alone have so many
+_LONG = 2**16  # without those that alone have so many;
+_N_IN_QUOTE = 1_800  # lines more where a quote is still open there,
+_IN_QUOTE = 2**18  # or as many as have so many characters: every stray quote among them reads on to their end
 _MAX_RECORD_LINES = 10_000  # a quote still open after so many lines was never meant as one
 
 
@@ -109,7 +111,7 @@ def read_records(lines: Iterator[str], *, separator: str) -> Iterator[Record]:
             del taken[1:]
             reader = csv.reader(feed(), delimiter=separator, strict=True)
         at += len(taken)
-        if any(line.strip() for line in taken):
+        if any(line.strip() or separator in line for line in taken):  # tabs alone are the cells of a TSV row
             width = width or len(record.cells)
             yield record
 
@@ -134,15 +136,21 @@ def _find_separator(text: TextFile, *, tab_first: bool) -> str:
 
 
 def _first_lines(text: TextFile) -> list[str]:
-    """Return the header and the lines after it, but for those so long that they would fill the memory."""
+    """Return the header and the lines after it, but for those so long that they would fill the memory.
+
+    They end outside of quotes where they can: a quote that is cut looks like one that is never closed.
+    """
     lines: list[str] = []
-    n_left = _SNIFFED
-    for line in islice(text.lines(), _N_SNIFFED):
+    n_left, n_quotes = _SNIFFED, 0
+    for number, line in enumerate(islice(text.lines(), _N_SNIFFED + _N_IN_QUOTE)):
+        if number == _N_SNIFFED:
+            n_left = min(n_left, _IN_QUOTE)
+        if n_left < 0 or (number >= _N_SNIFFED and n_quotes % 2 == 0):
+            break
         n_left -= len(line)
         if not lines or len(line) <= _LONG:
             lines.append(line)
-        if n_left < 0:
-            break
+            n_quotes += line.count('"')
     return lines
 
 

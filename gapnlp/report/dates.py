@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapnlp.archive.cells import show
+from gapnlp.archive.parquet import python_cell, text_array
 from gapnlp.errors import ConfigError, InputError
 
 IntArray = npt.NDArray[np.int64]
@@ -93,11 +94,12 @@ class DateReader:
         import pyarrow.compute as pc
 
         if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+            self._check_years(column, place=place)
             packed = pc.add(
                 pc.add(pc.multiply(pc.year(column), 10_000), pc.multiply(pc.month(column), 100)), pc.day(column)
             )
             return np.asarray(packed.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int32)
-        encoded = column.cast(pa.string()).dictionary_encode()
+        encoded = text_array(column).dictionary_encode()
         known = [self._pack(text, place=place) for text in encoded.dictionary.to_pylist()]
         codes = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
         return np.asarray(np.array([*known, 0], dtype=np.int32)[codes])
@@ -126,6 +128,19 @@ class DateReader:
                 + f"; say how dates are written, as in  --over {self._over.column}:{self._over.unit}:%d.%m.%y , or "
                 "leave the cell empty where there is none"
             ) from None
+
+    def _check_years(self, column: Any, *, place: str) -> None:
+        """Refuse dates beyond the years 1 to 9999, of which `pyarrow` may tell some other year."""
+        import pyarrow.compute as pc
+
+        if getattr(column.type, "unit", "") == "ns":  # which reach from 1677 to 2262
+            return
+        for end in map(python_cell, pc.min_max(column).values()):
+            if isinstance(end, str):
+                raise InputError(
+                    f"{place}: {show(end)!r} in the column {self._over.column!r} is no date of the years 1 to 9999; "
+                    "mend it, or leave the cell empty where there is none"
+                )
 
     def _packed(self, text: str) -> int:
         if self._over.format:

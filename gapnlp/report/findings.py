@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gapnlp.prevalence.alert import MIN_PERIODS, Alert
 from gapnlp.prevalence.comparison import Difference
-from gapnlp.prevalence.segment import Segments
+from gapnlp.prevalence.segment import SegmentEstimate, Segments
 from gapnlp.prevalence.trend import Slope
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report.content import GroupAlert, Quality
@@ -48,20 +48,33 @@ def difference_findings(differences: Sequence[Difference], *, column: str) -> li
     return found
 
 
-def doubt_findings(segments: Segments) -> list[str]:
+def doubtful_groups(estimates: Sequence[SegmentEstimate]) -> list[str]:
     """Say which groups' figures cannot be relied on, because their texts are of another kind."""
-    doubted: dict[str, list[str]] = {}
-    for segment in segments.estimates:
-        if is_doubted(segment.estimate):
-            doubted.setdefault(segment.group, []).append(segment.estimate.label)
-    if not doubted:
-        return []
-    named = _some([f"{group}: {joined(labels)}" for group, labels in doubted.items()], by="; ")
+    named = _doubted(estimates)
     told = (
         "Not compared, because these texts are unlike those that the classifier was checked on, and their figures may "
         f"be far off: {named}. Have a sample of them read."
     )
-    return [told]
+    return [told] if named else []
+
+
+def doubtful_periods(levels: Sequence[SegmentEstimate], *, unit: str) -> list[str]:
+    """Say in which periods a change may be one of the texts rather than of the gaps."""
+    named = _doubted(levels)
+    told = (
+        f"In these {unit}s the texts are unlike those that the classifier was checked on, and what looks like a change "
+        f"of the gap may be one of the kind of text: {named}. Have a sample of them read."
+    )
+    return [told] if named else []
+
+
+def _doubted(estimates: Sequence[SegmentEstimate]) -> str:
+    """Name the groups with a doubtful figure, and the gaps that it is of; nothing where all is well."""
+    doubted: dict[str, list[str]] = {item.group: [] for item in estimates}  # in the order that they are shown in
+    for item in estimates:
+        if is_doubted(item.estimate):
+            doubted[item.group].append(item.estimate.label)
+    return _some([f"{group}: {joined(labels)}" for group, labels in doubted.items() if labels], by="; ")
 
 
 def _difference(item: Difference) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,8 @@ from gapnlp.report.content import GroupAlert, Split, Timeline
 from gapnlp.report.dates import Over, Periods
 from gapnlp.report.findings import (
     difference_findings,
-    doubt_findings,
+    doubtful_groups,
+    doubtful_periods,
     group_alert_notes,
     group_alert_sentence,
     split_notes,
@@ -107,6 +108,9 @@ def build_timeline(sums: Sums, periods: Periods, *, over: Over, limits: Limits) 
     trends = estimate_trend(
         summed, sums.scores, periods=names, counted=counted, confidence=confidence, min_texts=min_texts
     )
+    p = sums.label_shift(periods.of_text, n_groups=len(names))
+    place = {name: at for at, name in enumerate(names)}
+    trends = tuple(replace(trend, levels=_doubt(trend.levels, p, place=place)) for trend in trends)
     alerts = find_changes(
         summed,
         sums.scores,
@@ -115,8 +119,10 @@ def build_timeline(sums: Sums, periods: Periods, *, over: Over, limits: Limits) 
         confidence=confidence,
         min_texts=min_texts,
     )
+    levels = [level for trend in trends for level in trend.levels]
+    n_shown, slopes = len(trends[0].levels), [trend.slope for trend in trends]
+    findings = time_findings(alerts, slopes, unit=over.unit, n_shown=n_shown, level=FALSE_ALARM_RATE)
     n_undated = int(np.count_nonzero(periods.of_text < 0))
-    n_shown = len(trends[0].levels)
     n_thin = int(np.count_nonzero(summed.n > 0)) - n_shown
     notes = time_notes(
         over.unit,
@@ -134,12 +140,8 @@ def build_timeline(sums: Sums, periods: Periods, *, over: Over, limits: Limits) 
         n_undated=n_undated,
         trends=trends,
         alerts=alerts,
-        findings=tuple(
-            time_findings(
-                alerts, [trend.slope for trend in trends], unit=over.unit, n_shown=n_shown, level=FALSE_ALARM_RATE
-            )
-        ),
-        notes=(*limits.warnings, *shared_notes(level.estimate for trend in trends for level in trend.levels), *notes),
+        findings=(*findings, *doubtful_periods(levels, unit=over.unit)),
+        notes=(*limits.warnings, *shared_notes(level.estimate for level in levels), *notes),
     )
 
 
@@ -173,7 +175,7 @@ def build_split(
     )
     shown = {names[i] for i in np.flatnonzero(summed.n >= limits.min_texts)}
     differences = tuple(item for item in compared if item.group in shown)
-    findings = [*difference_findings(differences, column=column), *doubt_findings(segments)]
+    findings = [*difference_findings(differences, column=column), *doubtful_groups(segments.estimates)]
     notes = split_notes(segments, n_differences=len(differences), rate=FALSE_DISCOVERY_RATE, min_texts=limits.min_texts)
     alerts: tuple[GroupAlert, ...] = ()
     if periods is not None and over is not None:
@@ -204,17 +206,22 @@ def _check_label_shift(
     place = {name: at for at, name in enumerate(shown)} | dict.fromkeys(segments.merged, len(shown) - 1)
     at = np.array([place.get(name, -1) for name in names], dtype=np.int64)
     p = sums.label_shift(at[codes], n_groups=len(shown))
-    checked = []
-    for segment in segments.estimates:
-        value = p[place[segment.group], LABELS.index(segment.estimate.label)]
-        checked.append(_doubt(segment, p=float(value)) if value < ALARM_LEVEL else segment)
     trusted = np.vstack([p, np.ones(len(LABELS))])[at] >= ALARM_LEVEL  # -1, a group that is not shown, is the last row
-    return replace(segments, estimates=tuple(checked)), trusted
+    return replace(segments, estimates=_doubt(segments.estimates, p, place=place)), trusted
 
 
-def _doubt(segment: SegmentEstimate, *, p: float) -> SegmentEstimate:
-    notes = (*segment.estimate.notes, SHIFTED.format(p=p))
-    return replace(segment, estimate=replace(segment.estimate, notes=notes))
+def _doubt(
+    estimates: Sequence[SegmentEstimate], p: FloatArray, *, place: Mapping[str, int]
+) -> tuple[SegmentEstimate, ...]:
+    """Note it on the estimates whose test for label shift fails; `place` is each group's row of p-values."""
+    noted = []
+    for item in estimates:
+        value = float(p[place[item.group], LABELS.index(item.estimate.label)])
+        if value < ALARM_LEVEL:
+            notes = (*item.estimate.notes, SHIFTED.format(p=value))
+            item = replace(item, estimate=replace(item.estimate, notes=notes))  # noqa: PLW2901
+        noted.append(item)
+    return tuple(noted)
 
 
 def _group_alerts(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gapnlp.archive.cells import show
 from gapnlp.archive.columns import GAP_COLUMNS, check_column, guess_text_column
+from gapnlp.archive.parquet import text_array
 from gapnlp.errors import InputError
 from gapnlp.report.content import SourceFile
 from gapnlp.report.dates import NO_DAY, DateReader, Over
@@ -214,12 +215,10 @@ class _Reader:
 
     def _codes(self, split: int, column: Any, *, flat: bool) -> npt.NDArray[np.int32]:
         """Number the groups in the order of their appearance."""
-        import pyarrow as pa
-
         if split == len(self.codes):
             self.codes.append({})
         codes = self.codes[split]
-        encoded = column.cast(pa.string()).dictionary_encode()
+        encoded = text_array(column).dictionary_encode()
         names = [group_name(name, flat=flat) for name in encoded.dictionary.to_pylist()]
         known = [codes.setdefault(name, len(codes)) for name in names]
         if encoded.null_count:

@@ -15,7 +15,7 @@ from gapnlp.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float64]
 
-MIN_DF = 3.0  # the expansion of Student's t is good to 1 % from here on at 95 %
+_EXPANDED_FROM = 3.0  # the expansion of Student's t is good to 1 % from here on at 95 %
 
 
 class Interval(NamedTuple):
@@ -42,17 +42,18 @@ def z_value(confidence: float) -> float:
 def t_value(confidence: float, df: npt.ArrayLike) -> FloatArray:
     """Return the two-sided quantile of Student's t distribution, `z_value` where `df` is infinite.
 
-    The expansion in powers of 1 / df of Abramowitz & Stegun (1964, "Handbook of Mathematical Functions",
-    26.7.5).
+    From 3 degrees of freedom on, the expansion in powers of 1 / df of Abramowitz & Stegun (1964, "Handbook of
+    Mathematical Functions", 26.7.5).
 
     Args:
         confidence: Between 0 and 1, both excluded.
-        df: Degrees of freedom; below `MIN_DF` counts as `MIN_DF`. *Shape:* any, kept.
+        df: Degrees of freedom; below 2 counts as 2. *Shape:* any, kept.
 
     Raises:
         ConfigError: `confidence` is out of its range.
     """
-    z, u = z_value(confidence), 1 / np.maximum(np.asarray(df, dtype=np.float64), MIN_DF)
+    z, given = z_value(confidence), 1 / np.maximum(np.asarray(df, dtype=np.float64), 2.0)
+    u = np.minimum(given, 1 / _EXPANDED_FROM)
     terms = (
         z,
         (z**3 + z) / 4,
@@ -60,7 +61,10 @@ def t_value(confidence: float, df: npt.ArrayLike) -> FloatArray:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return np.asarray(sum(term * u**power for power, term in enumerate(terms)))
+    expanded = sum(term * u**power for power, term in enumerate(terms))
+    # With 2 degrees of freedom there is a closed form; from there to where the expansion holds, a straight line.
+    of_two = confidence * np.sqrt(2 / (1 - confidence**2))
+    return np.asarray(expanded + (of_two - expanded) * (given - u) / (1 / 2 - 1 / _EXPANDED_FROM))
 
 
 def wilson_interval(share: npt.ArrayLike, n_effective: npt.ArrayLike, *, confidence: float) -> Interval:

@@ -94,6 +94,17 @@ def test_months_of_very_different_size_raise_no_more_alarms_either():
     assert n_alarms <= stats.binom.ppf(0.99, n, 0.05)
 
 
+@pytest.mark.parametrize(("size", "share"), [(30, 0.01), (40, 0.003), (30, 0.05)])
+def test_small_months_of_a_rare_gap_raise_no_more_alarms_either(size, share):
+    world, n_alarms, n = World(level=share), 0, 300
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        texts = world.texts(rng, share=share, n=N * size).reshape(N, size)
+        moments = Moments(np.full(N, size), texts.mean(axis=1)[:, None], texts.var(axis=1, ddof=1)[:, None])
+        n_alarms += bool(find_changes(moments, [world.score(rng)], periods=PERIODS, min_texts=30))
+    assert n_alarms <= stats.binom.ppf(0.99, n, 0.05)
+
+
 def test_the_rate_is_used_and_not_only_kept():
     """Where months wobble a lot, the limit is the wobble's: some of the stated alarms do come."""
     rng = np.random.default_rng(9)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gapnlp.errors import ConfigError
-from gapnlp.intervals import MIN_DF, fieller_interval, t_value, wilson_interval, z_value
+from gapnlp.intervals import fieller_interval, t_value, wilson_interval, z_value
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.99])
@@ -30,7 +30,10 @@ def test_t_value_is_students_quantile(confidence):
 
 def test_t_value_at_the_ends_of_its_range():
     assert t_value(0.95, np.inf) == pytest.approx(z_value(0.95))
-    assert t_value(0.95, 0.3) == t_value(0.95, MIN_DF)
+    assert t_value(0.95, [0.3, 2]) == pytest.approx(stats.t.ppf(0.975, 2))
+    falling = t_value(0.95, np.linspace(2, 4, 50))
+    assert np.all(np.diff(falling) < 0)
+    assert np.max(np.abs(np.diff(falling))) < 0.1
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 12), (1, 300), (7, 20), (20, 20)])

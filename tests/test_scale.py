@@ -8,7 +8,7 @@ from scipy import stats
 from score_world import World, shifted
 
 from gapnlp.prevalence.adjustment import adjust
-from gapnlp.prevalence.scale import ScoreScale, p_value
+from gapnlp.prevalence.scale import ScoreScale, Side, p_value
 
 WORLD = World()
 
@@ -64,6 +64,16 @@ def test_an_error_of_the_scale_moves_levels_and_leaves_differences(score):
     assert there.stretch([[0.3]]) == pytest.approx(here.stretch([[0.3]]))
     ends = [scale.difference([[0.3]], [[0.01]], confidence=0.95) for scale in (here, there)]
     assert np.ravel(ends[0]) == pytest.approx(np.ravel(ends[1]))
+
+
+def test_a_difference_lies_in_its_interval_though_the_end_of_the_scale_is_off(score):
+    """Two rare shares, 0.5 and 2.5 %, on a scale whose m0 was measured as that of 3 %: both read as 0."""
+    length = score.m1 - score.m0
+    scale = ScoreScale((shifted(score, by=0.03 * length),))
+    low, high = (Side(np.array([[score.m0 + t * length]]), np.array([[20_000.0]])) for t in (0.005, 0.025))
+    found = scale.contrast(high, low, var=np.array([[(0.003 * length) ** 2]]), confidence=0.95)
+    assert 0 < found.low < found.difference <= found.high
+    assert found.difference == pytest.approx(0.02, abs=0.002)
 
 
 def test_a_difference_leaves_out_zero_exactly_where_the_means_differ(score):

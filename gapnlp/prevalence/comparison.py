@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gapnlp.errors import ConfigError, CorpusError
 from gapnlp.prevalence.estimate import Moments
 from gapnlp.prevalence.gap_score import GapScore
-from gapnlp.prevalence.scale import ScoreScale, Side, p_value
+from gapnlp.prevalence.scale import ScoreScale, Side, normal_deviate, p_value
 from gapnlp.prevalence.segment import MIN_TEXTS, check_groups, within_variance
 
 FloatArray = npt.NDArray[np.float64]
@@ -142,20 +142,12 @@ def _standardised(
     n: FloatArray,
     n_other: FloatArray,
 ) -> FloatArray:
-    """Turn differences of mean scores into normal deviates, had all texts come from one mixture.
-
-    The cube root of Wilson & Hilferty (1931), shifted to mean 0 and scaled to the skewness at hand. Where it would
-    make a difference more surprising, in the thin tail, it is left out: the skewness is an estimate.
-    """
+    """Turn differences of mean scores into normal deviates, had all texts come from one mixture."""
     one, other = 1 / n, 1 / n_other
     var = within_variance(moments)
     z = between / np.sqrt(np.where(var > 0, var, np.inf) * (one + other))
     skew = scale.third_moment / np.where(var > 0, var, np.inf) ** 1.5 * (one**2 - other**2) / (one + other) ** 1.5
-    skewed = np.abs(skew) > 1e-6
-    g = np.where(skewed, skew, 1.0)
-    deviate = np.where(skewed, 6 / g * (np.cbrt(1 + g * z / 2) - 1) + g / 6, z)
-    thick = np.sign(deviate) == np.sign(z)
-    return np.where(thick, np.sign(z) * np.minimum(np.abs(deviate), np.abs(z)), 0.0)
+    return normal_deviate(z, skew)
 
 
 def _steady_variance(moments: Moments) -> FloatArray:

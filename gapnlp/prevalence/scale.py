@@ -199,11 +199,10 @@ class ScoreScale:
         """
         ends = self.difference(one.mean - other.mean, var, confidence=confidence)
         bounds = possible_difference(*(self.bound(side.mean, side.n, confidence=confidence) for side in (one, other)))
-        return Contrast(
-            np.where(self.informed, self.share(one.mean) - self.share(other.mean), 0.0),
-            *cut(ends, bounds),
-            meets(ends, bounds),
-        )
+        within = cut(ends, bounds)
+        # Not the difference of two shares that were each kept within 0-1: an error of m0 would not cancel in it.
+        difference = np.where(self.informed, np.clip(self.stretch(one.mean - other.mean), *within), 0.0)
+        return Contrast(difference, *within, meets(ends, bounds))
 
     def _within(self, ends: Interval, lowest: float) -> Interval:
         return Interval(
@@ -239,6 +238,25 @@ def cut(ends: Interval, bounds: Interval) -> Interval:
         np.where(within, np.maximum(ends.low, bounds.low), bounds.low),
         np.where(within, np.minimum(ends.high, bounds.high), bounds.high),
     )
+
+
+def normal_deviate(z: npt.ArrayLike, skew: npt.ArrayLike) -> FloatArray:
+    """Turn standardised means of skewed scores into normal deviates.
+
+    The cube root of Wilson & Hilferty (1931, "The distribution of chi-square"), shifted to mean 0 and scaled to the
+    skewness at hand. Where it would make a mean more surprising, in the thin tail, it is left out: the skewness is an
+    estimate.
+
+    Args:
+        z: Means less what is expected, in standard errors. *Shape:* any.
+        skew: Skewness of these means. *Shape:* one that broadcasts with that of `z`.
+    """
+    given, skewness = np.broadcast_arrays(np.asarray(z, dtype=np.float64), np.asarray(skew, dtype=np.float64))
+    is_skewed = np.abs(skewness) > 1e-6
+    g = np.where(is_skewed, skewness, 1.0)
+    deviate = np.where(is_skewed, 6 / g * (np.cbrt(1 + g * given / 2) - 1) + g / 6, given)
+    thick = np.sign(deviate) == np.sign(given)
+    return np.where(thick, np.sign(given) * np.minimum(np.abs(deviate), np.abs(given)), 0.0)
 
 
 def p_value(z: npt.ArrayLike, df: float = np.inf) -> FloatArray:

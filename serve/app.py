@@ -116,9 +116,10 @@ async def _lifespan(
         writer = AsyncWriter(store)
         stack.push_async_callback(writer.close)
         live = fixed or _live_model(settings, app)
-        model = await live.start()  # from here on a new model may come: the service must be there before the next await
+        # From here on a new model may come: the service must be there before the next await. The first one gets no name
+        # here, which would keep it in memory when another has taken over.
+        batcher = _batcher(settings, await live.start(), metrics)
         stack.push_async_callback(live.stop)
-        batcher = _batcher(settings, model, metrics)
         stack.push_async_callback(batcher.close)
         helpdesk = None
         if connectors is not None:

@@ -178,7 +178,8 @@ class Desk:
         self.send(handler, answer)
 
     def send(self, handler, answer):
-        body = b"" if answer.body is None else json.dumps(answer.body).encode()
+        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        body = b"" if answer.body is None else body
         try:
             handler.send_response(answer.status)
             for name, value in {"Content-Type": "application/json", **answer.headers}.items():

@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import text
 
 from serve.store import Store, StoredPrediction
 
@@ -157,6 +158,12 @@ def fixture_store(store_url):
     opened = Store.open(store_url)
     yield opened
     opened.close()
+
+
+def ping(store):
+    """Ask the database for an answer."""
+    with store.read() as conn:
+        conn.execute(text("SELECT 1"))
 
 
 def prediction(id_="p1", **changes):

@@ -206,6 +206,33 @@ def test_the_deadline_is_kept_and_what_waited_is_dropped():
     asyncio.run(scenario())
 
 
+def test_the_deadline_holds_for_cutting_into_tokens_too(monkeypatch):
+    async def scenario():
+        batcher = Batcher(new_classifier(open_engine()))
+        monkeypatch.setattr(GapClassifier, "encode", lambda *_: time.sleep(0.5))
+        with pytest.raises(DeadlineError, match=r"not read within 0\.05 s"):
+            await batcher.classify(["w1 " * 4000], timeout=0.05)
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_long_texts_are_not_cut_once_the_queue_is_full():
+    async def scenario():
+        engine = GatedEngine()
+        batcher = Batcher(new_classifier(engine), limits=BatchLimits(max_waiting=1))
+        first = ask(batcher, "w1")
+        await begun(engine)
+        long = [ask(batcher, f"w{i} " * 4000) for i in (2, 3, 4)]  # all are let in: nothing waits yet
+        found = await asyncio.gather(*long[1:], return_exceptions=True)
+        assert all(isinstance(error, QueueFullError) for error in found)
+        engine.gate.set()
+        await asyncio.gather(first, long[0])
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_full_queue_refuses_and_says_when_to_come_back():
     async def scenario():
         engine = GatedEngine()

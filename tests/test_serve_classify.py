@@ -228,6 +228,16 @@ def test_a_full_queue_is_a_429_before_the_body_is_read_and_probes_are_still_answ
         assert "gapnlp_shed_total" in world.get("/metrics").text
 
 
+def test_a_client_that_left_before_its_turn_costs_nothing(tmp_path):
+    async def gone():
+        yield {"type": "http.disconnect"}
+
+    with fake_world(tmp_path) as world:
+        assert world.run(world.call(gone())) == []
+        assert 'status="499"' in world.get("/metrics").text
+        assert all_stored(world) == []
+
+
 def test_a_client_that_goes_away_takes_its_texts_back(tmp_path):
     engine = SlowEngine()
     with fake_world(tmp_path, engine=engine, cache_texts=0) as world:

@@ -23,7 +23,6 @@ from serve.connectors.errors import (
     BusyError,
     ConflictError,
     DeniedError,
-    PayloadError,
     RefusedError,
     UnknownTicketError,
     UnreachableError,
@@ -104,14 +103,14 @@ def test_an_empty_answer_is_none_and_json_is_read(server):
 @pytest.mark.parametrize("body", [b"<html>log in</html>", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_an_answer_that_is_no_json_is_refused(server, body):
     server.answer = (200, {}, body)
-    with pytest.raises(PayloadError):
+    with pytest.raises(UnreachableError, match="GET /x: the answer is not JSON"):
         get(server)
 
 
 def test_an_answer_without_end_is_cut_off(server, monkeypatch):
     monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 1000)
     server.answer = (200, {}, b'"' + b"x" * 2000 + b'"')
-    with pytest.raises(PayloadError, match="1,000 bytes"):
+    with pytest.raises(UnreachableError, match="1,000 bytes"):
         get(server)
 
 

@@ -1,6 +1,7 @@
 """From a webhook to tags: once, kept through failures, without loops, and never against people."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -294,10 +295,61 @@ def test_a_write_whose_answer_was_lost_is_ours_all_the_same(zendesk, tmp_path):
     assert len(zendesk.changes) == 2  # each tag came once
 
 
-def raise_answer(status):
+def raise_answer(status, body=None):
     from helpdesk_world import Answer
 
-    raise Answer(status, {"error": "planned"})
+    raise Answer(status, body or {"error": "planned"})
+
+
+@pytest.mark.parametrize("kind", sorted(DESKS.keys() - {"intercom"}))  # there the answer has an id that is needed
+def test_a_write_that_is_answered_with_plain_words_is_done_and_ours(kind, tmp_path):
+    with DESKS[kind]() as desk:
+        ticket = "SUP-1" if kind == "jira" else "1"
+        desk.open(ticket, TEXT)
+        desk.after_write = lambda call: raise_answer(200, b"OK")
+
+        async def script(running):
+            await running.receive(notify(desk, ticket))
+            assert (await running.settled())["done"] == 1
+            with running.store.read() as conn:
+                (tagging,) = running.store.taggings.open_for(conn, running.name)
+            assert (set(tagging.tags), running.outcome("retried")) == (TAGS, None)
+
+        play(tmp_path, desk, script)
+        assert desk.tags(ticket) == TAGS
+
+
+def test_a_page_instead_of_a_ticket_is_asked_for_again(zendesk, tmp_path):
+    from helpdesk_world import Answer
+
+    zendesk.open(1, TEXT)
+    zendesk.planned.append(Answer(200, b"<html>back soon</html>"))
+
+    async def script(running):
+        await running.receive(zendesk.triggered(1))
+        assert (await running.settled())["done"] == 1
+        assert running.outcome("retried") == 1
+
+    play(tmp_path, zendesk, script)
+    assert zendesk.tags(1) == TAGS
+
+
+def test_a_reading_is_of_the_model_that_the_texts_came_to(zendesk, tmp_path):
+    zendesk.open(1, TEXT)
+
+    async def script(running):
+        tagger = running.helpdesk._worker._tagger
+        before = tagger._fingerprint()
+        zendesk.before_write = lambda call: setattr(tagger, "_fingerprint", lambda: "another model")
+        await running.receive(zendesk.created(1))
+        await running.settled()
+        with running.store.read() as conn:
+            (row,) = running.store.predictions.between(
+                conn, since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC), limit=9
+            )
+        assert (row.fingerprint, tagger._fingerprint()) == (before, "another model")
+
+    play(tmp_path, zendesk, script)
 
 
 def test_a_tag_that_a_person_set_before_the_second_try_stays_theirs(zendesk, tmp_path):
@@ -447,7 +499,7 @@ def test_two_services_share_the_work_and_do_none_of_it_twice(zendesk, tmp_path, 
                 webhook = zendesk.created(number, event=f"e{number}")
                 receipts = [await running.receive(webhook) for running in (one, two)]
                 assert receipts == ["stored", "duplicate"]
-            assert (await one.settled(seconds=20))["done"] == 20
+            assert (await one.settled(seconds=20))["done"] == (await two.settled(seconds=20))["done"] == 20
             assert (one.outcome("tagged") or 0) + (two.outcome("tagged") or 0) == 20
 
     asyncio.run(do())
@@ -506,6 +558,36 @@ def test_a_helpdesk_that_does_not_answer_blocks_no_other(tmp_path):
                 raise AssertionError("the other helpdesk's ticket was not tagged")
 
         asyncio.run(do())
+
+
+def test_a_helpdesk_that_takes_its_time_holds_up_no_other(tmp_path):
+    """More deliveries hang in the middle than are under way at a time."""
+    may_go = threading.Event()
+    with ZendeskDesk() as slow, FreshdeskDesk() as quick:
+        slow.before_write = lambda call: may_go.wait(10)
+        for number in range(8):
+            slow.open(number, TEXT)
+        quick.open(1, TEXT)
+
+        async def do():
+            (tmp_path / "a").mkdir()
+            (tmp_path / "b").mkdir()
+            connectors = [connect(tmp_path / "a", slow), connect(tmp_path / "b", quick)]
+            async with at_work(tmp_path, connectors) as running:
+                inbox = running.helpdesk.inbox
+                for number in range(8):
+                    await inbox.receive("zendesk", slow.created(number, event=f"e{number}", invocation=f"i{number}"))
+                while running.helpdesk.n_under_way < 4:
+                    await asyncio.sleep(0.01)
+                await inbox.receive("freshdesk", quick.triggered(1))
+                while quick.tags(1) != TAGS:
+                    await asyncio.sleep(0.01)
+                assert not slow.changes
+                assert running.helpdesk.n_under_way <= 5
+                may_go.set()
+                assert (await running.settled())["done"] == 9
+
+        asyncio.run(asyncio.wait_for(do(), 9))
 
 
 @pytest.mark.parametrize("n_attempts", [1, 2, 5, 11, 20, 60, 1000])

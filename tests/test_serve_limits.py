@@ -233,6 +233,18 @@ def test_a_client_that_sends_too_slowly_is_sent_away(tmp_path):
         assert json.loads(sent[1]["body"])["type"] == "urn:gapnlp:problem:slow-client"
 
 
+def test_a_client_that_sends_no_body_at_all_is_sent_away(tmp_path):
+    with fake_world(tmp_path, timeout_seconds=0.2) as world:
+
+        async def silence():
+            await asyncio.sleep(5)
+            yield {"type": "http.request", "body": b""}
+
+        sent = world.run(world.call(silence()))
+        assert sent[0]["status"] == 408
+        assert json.loads(sent[1]["body"])["type"] == "urn:gapnlp:problem:slow-client"
+
+
 def test_a_client_that_goes_away_before_its_body_is_there_harms_nobody(world):
     async def body():
         yield {"type": "http.request", "body": b"{", "more_body": True}

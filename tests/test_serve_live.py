@@ -1,12 +1,14 @@
 """The live model: loaded and warm before it serves, replaced when another is put in its place."""
 
 import asyncio
+import gc
 import json
 import os
 import shutil
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ import pytest
 
 from gapnlp.errors import ModelError
 from gapnlp.model_dir import MANIFEST, find_model
+from serve.app import create_app
 from serve.inference import LiveModel
 from serve.inference.live import warm_up
+from serve.settings import Settings
 
 LOOK_EVERY = 0.05
 TIMEOUT = 30
@@ -156,6 +160,20 @@ def test_there_is_no_start_without_a_model(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+def test_the_first_model_is_let_go_when_another_serves(model, tmp_path):
+    async def scenario():
+        url = f"sqlite:///{tmp_path / 'store.db'}"
+        app = create_app(Settings(_env_file=None, model=model, database_url=url, reload_seconds=LOOK_EVERY, threads=1))
+        async with app.router.lifespan_context(app):
+            live = app.state.service.live
+            first = weakref.ref(live.current.classifier._engine)
+            rename_model(model, "promoted")
+            await until(lambda: live.current.classifier.name.startswith("promoted"))
+            await until(lambda: gc.collect() is not None and first() is None)
+
+    asyncio.run(scenario())
+
+
 def test_the_engine_computes_behind_everything_else(model):
     def n_behind():
         tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from store_world import NOW, fixture_postgres_url, fixture_store, fixture_store_url, prediction  # noqa: F401
+from store_world import NOW, fixture_postgres_url, fixture_store, fixture_store_url, ping, prediction  # noqa: F401
 
 from gapnlp.records import Evidence, Prediction
 from serve.store import (
@@ -252,10 +252,10 @@ def test_a_thread_that_writes_too_long_keeps_others_waiting_for_a_bounded_time(t
 
 
 def test_a_closed_store_says_so(store):
-    store.ping()
+    ping(store)
     store.close()
     with pytest.raises(StoreClosedError, match="closed"):
-        store.ping()
+        ping(store)
     with pytest.raises(StoreError), store.begin():
         pass
 
@@ -336,6 +336,6 @@ def test_several_that_open_a_new_store_at_once_all_get_it(store_url):
     with ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(Store.open, [store_url] * 4))
     for store in opened:
-        store.ping()
+        ping(store)
         assert count(store, "predictions") == 0
         store.close()

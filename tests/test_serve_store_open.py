@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
-from store_world import NOW, fixture_postgres_url, fixture_store, fixture_store_url, prediction  # noqa: F401
+from store_world import NOW, fixture_postgres_url, fixture_store, fixture_store_url, ping, prediction  # noqa: F401
 
 from serve.store import Store, StoreError, StoreVersionError, migrate
 from serve.store.errors import StoreReadOnlyError, StoreUnreachableError
@@ -148,7 +148,7 @@ def test_the_version_of_another_program_in_the_same_database_is_left_alone(store
 def test_every_name_of_postgresql_means_the_same_driver(postgres_url, scheme):
     store = Store.open(postgres_url.replace("postgresql", scheme, 1))
     assert (store._engine.dialect.name, store._engine.dialect.driver) == ("postgresql", "psycopg")
-    store.ping()
+    ping(store)
     store.close()
 
 

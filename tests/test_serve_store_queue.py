@@ -150,9 +150,9 @@ def add(store, *deliveries):
         return [store.deliveries.add(conn, item) for item in deliveries]
 
 
-def claim(store, now=NOW + HOUR, *, limit=10):
+def claim(store, now=NOW + HOUR, *, limit=10, leave=()):
     with store.begin() as conn:
-        return store.deliveries.claim(conn, now=now, lease_seconds=LEASE, limit=limit)
+        return store.deliveries.claim(conn, now=now, lease_seconds=LEASE, limit=limit, leave=leave)
 
 
 def counts(store):
@@ -224,6 +224,23 @@ def test_a_delivery_given_up_stays_until_it_is_revived(store):
     with store.begin() as conn:
         assert store.deliveries.revive(conn, "zendesk", now=NOW + 9 * HOUR) == 1
     assert [(item.id, item.payload) for item in claim(store, NOW + 9 * HOUR)] == [("d1", delivery().payload)]
+
+
+def test_what_is_revived_may_be_tried_as_often_as_at_first(store):
+    add(store, delivery(1))
+    for hours in range(1, 21):
+        (found,) = claim(store, NOW + hours * HOUR)
+    assert found.n_attempts == 20
+    with store.begin() as conn:
+        store.deliveries.give_up(conn, "d1", error="401")
+        store.deliveries.revive(conn, "zendesk", now=NOW)
+    assert [item.n_attempts for item in claim(store)] == [2]  # not 1: what an earlier attempt wrote is ours
+
+
+def test_the_deliveries_of_some_helpdesks_can_be_left(store):
+    add(store, delivery(1), delivery(2, connector="jira"))
+    assert [item.id for item in claim(store, leave=["zendesk"])] == ["d2"]
+    assert [item.id for item in claim(store)] == ["d1"]
 
 
 def test_a_late_worker_cannot_put_a_done_delivery_back(store):

@@ -10,7 +10,7 @@ import traceback
 
 import pytest
 from sqlalchemy import event, text
-from store_world import NOW, fixture_postgres_url, fixture_store, fixture_store_url, prediction  # noqa: F401
+from store_world import NOW, fixture_postgres_url, fixture_store, fixture_store_url, ping, prediction  # noqa: F401
 
 from serve.store import AsyncWriter, Feedback, Store, StoreBusyError, StoreError, StoreFullError, UnknownIdError
 from serve.store.errors import StoreClosedError, StoreReadOnlyError, StoreUnreachableError
@@ -92,6 +92,18 @@ def test_what_waits_together_is_committed_together(store):
     run_with(store, scenario)
     assert len(ids(store)) == 100
     assert commits.n <= 3
+
+
+def test_long_reads_hold_up_no_short_ones(store):
+    async def scenario(writer):
+        may_go = threading.Event()
+        long = [asyncio.ensure_future(writer.read(lambda _: may_go.wait(10), is_long=True)) for _ in range(3)]
+        assert await asyncio.wait_for(writer.read(lambda conn: conn.execute(text("SELECT 1")).scalar_one()), 5) == 1
+        assert not any(task.done() for task in long)
+        may_go.set()
+        await asyncio.gather(*long)
+
+    run_with(store, scenario)
 
 
 def test_an_answer_comes_after_the_commit(store, store_url):
@@ -374,7 +386,7 @@ def test_the_writer_goes_on_after_the_server_ended_its_connection(postgres_url):
 def test_idle_connections_that_the_server_ended_are_replaced(postgres_url):
     store = Store.open(postgres_url)
     other = Store.open(postgres_url)
-    store.ping()
+    ping(store)
     with store.read() as conn:
         process = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
     with other.begin() as conn:

@@ -67,7 +67,9 @@ class HelpdeskClient:
     async def send(
         self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, json: Any = None
     ) -> Any:
-        """Send a request and return the JSON of the answer; None where it has no body.
+        """Send a request and return the JSON of the answer; None where it has no body, or none that can be read.
+
+        A change that the helpdesk says it has made is made, even if what it says of it cannot be read.
 
         Args:
             method: The HTTP method.
@@ -82,13 +84,16 @@ class HelpdeskClient:
         try:
             async with self._client.stream(method, path, params=params, json=json) as response:
                 _check_status(response, what)
-                body = await _read(response, what)
+                return _parse(await _read(response, what), what)
+        except PayloadError as exc:
+            if method == "GET":
+                raise UnreachableError(str(exc)) from None
+            return None  # the change was made, whatever the answer looks like
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
             # Nothing was sent, so nothing can have been changed.
             raise BusyError(f"{what}: {explain(exc, self._where)}", retry_after=0) from None
         except httpx.HTTPError as exc:
             raise UnreachableError(f"{what}: {explain(exc, self._where)}") from None
-        return _parse(body, what)
 
     async def close(self) -> None:
         """Close the connections."""

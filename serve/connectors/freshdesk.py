@@ -115,7 +115,7 @@ class Freshdesk:
         if now != before:
             raise ConflictError("the ticket was changed while its tags were being worked out")
         answer = await self._client.send("PUT", _path(ticket), json={"tags": sorted(names)})
-        if words_at(answer, "tags") != frozenset(names):
+        if answer is not None and words_at(answer, "tags") != frozenset(names):
             error = ConflictError("the ticket's tags were changed at the same moment")
             error.may_have_worked = True
             raise error

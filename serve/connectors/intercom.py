@@ -125,6 +125,8 @@ class Intercom:
         """Return the id of a tag; Intercom makes one for a new name and finds the one of a known name."""
         if not self._ids.get(name):
             made = await self._client.send("POST", "/tags", json={"name": name})
+            if not text_at(made, "id"):
+                raise HelpdeskError("POST /tags: expected the tag that was made, with its id")
             self._ids[name] = check_ticket(text_at(made, "id"))
         return self._ids[name]
 

@@ -84,11 +84,13 @@ class Reading:
         texts: What the customer wrote that was not known.
         predictions: One for each.
         tags: What they ask for.
+        fingerprint: Of the model that read the texts.
     """
 
     texts: Sequence[Text]
     predictions: Sequence[Prediction]
     tags: tuple[str, ...]
+    fingerprint: str
 
 
 class Tagger:
@@ -138,8 +140,9 @@ class Tagger:
         if not texts:
             await self._writer.run(lambda conn: self._store.deliveries.done(conn, delivery.id))
             return Done(Outcome.KNOWN)
+        fingerprint = self._fingerprint()  # of the model that the texts come to, whichever serves when all is done
         predictions = await self._reader.classify([text.words for text in texts], timeout=self._rules.timeout)
-        reading = Reading(texts, predictions, decide(connector, predictions))
+        reading = Reading(texts, predictions, decide(connector, predictions), fingerprint)
         if connector.config.dry_run:
             _log.info("would tag", connector=connector.name, ticket=delivery.ticket, tags=list(reading.tags))
             await self._finish(delivery, reading, None)
@@ -193,7 +196,7 @@ class Tagger:
         """Keep what was found, and take the delivery out of the queue, all at once."""
         now = datetime.now(UTC)
         rows = [
-            self._to_row(delivery, text, prediction, now)
+            self._to_row(delivery, text, prediction, fingerprint=reading.fingerprint, now=now)
             for text, prediction in zip(reading.texts, reading.predictions, strict=True)
             if not prediction.error
         ]
@@ -207,14 +210,16 @@ class Tagger:
 
         await self._writer.run(write)
 
-    def _to_row(self, delivery: Delivery, text: Text, prediction: Prediction, now: datetime) -> StoredPrediction:
+    def _to_row(
+        self, delivery: Delivery, text: Text, prediction: Prediction, *, fingerprint: str, now: datetime
+    ) -> StoredPrediction:
         origin = Origin(
             id=prediction_id(delivery, text),
             created_at=now,
             text_hash=text.digest,
             text=text.words if self._rules.keep_text else None,
             source=delivery.connector,
-            fingerprint=self._fingerprint(),
+            fingerprint=fingerprint,
         )
         return StoredPrediction.of(replace(prediction, truncated=prediction.truncated or text.is_cut), origin)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import structlog
 
 from gapnlp.errors import GapnlpError
 from serve.connectors import HelpdeskError
-from serve.helpdesk.inbox import Counter
+from serve.helpdesk.inbox import Counter as Metrics
 from serve.helpdesk.retry import RetryRules
 from serve.helpdesk.tagger import Tagger
 from serve.store.rows import Delivery
@@ -32,7 +33,7 @@ class WorkerRules:
     """How the worker goes about it.
 
     Attributes:
-        n_at_once: Deliveries that are under way at a time.
+        n_at_once: Deliveries of one helpdesk that are under way at a time.
         lease_seconds: How long a delivery is this worker's own; it is cut short before that.
         poll_seconds: How often the queue is looked at when nothing new was announced.
         stop_seconds: How long deliveries may take once the service stops.
@@ -55,7 +56,7 @@ class Worker:
         *,
         store: Store,
         writer: AsyncWriter,
-        metrics: Counter,
+        metrics: Metrics,
         rules: WorkerRules | None = None,
     ) -> None:
         self._tagger = tagger
@@ -65,7 +66,7 @@ class Worker:
         self._rules = rules or WorkerRules()
         self._is_stopped = False
         self._changed = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}  # and the connector of each
         self._main: asyncio.Task[None] | None = None
         # One delivery of a ticket at a time: two would not see each other's tags.
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
@@ -109,24 +110,25 @@ class Worker:
                 pause = self._rules.poll_seconds
             for delivery in claimed:
                 task = asyncio.create_task(self._do(delivery))
-                self._running.add(task)
+                self._running[task] = delivery.connector
                 task.add_done_callback(self._end)
             if not claimed:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause)
 
     async def _claim(self) -> list[Delivery]:
-        n_free = self._rules.n_at_once - self.n_under_way
-        if n_free <= 0:
-            return []
-        lease = self._rules.lease_seconds
+        """Take what is due of the helpdesks that have room: one that does not answer must not hold up the others."""
+        most, lease = self._rules.n_at_once, self._rules.lease_seconds
+        running = Counter(self._running.values())
+        full = [name for name, n in running.items() if n >= most]
+        n_free = most - max((n for name, n in running.items() if name not in full), default=0)
         claim = self._store.deliveries.claim
         return await self._writer.run(
-            lambda conn: claim(conn, now=datetime.now(UTC), lease_seconds=lease, limit=n_free)
+            lambda conn: claim(conn, now=datetime.now(UTC), lease_seconds=lease, limit=n_free, leave=full)
         )
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self.wake()
         if not task.cancelled() and task.exception():
             _log.error("a delivery was left as it was", exc_info=task.exception())

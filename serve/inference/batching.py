@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from serve.inference.cache import PredictionCache, key_of
 from serve.inference.errors import EngineFailedError, QueueFullError, StoppedError
-from serve.inference.lane import Job, Lane, Request
+from serve.inference.lane import Job, Lane, Request, late
 
 if TYPE_CHECKING:
     from gapnlp.classifier import GapClassifier
@@ -45,7 +45,7 @@ class BatchLimits:
     """
 
     max_waiting: int = 1024
-    tokens_per_batch: int = 1024
+    tokens_per_batch: int = 384
     cache_texts: int = 10_000
 
 
@@ -129,9 +129,14 @@ class Batcher:
         request = Request(loop.create_future(), [None] * len(texts), len(texts))
         keys = _answer_known(request, texts, lane)
         if keys:
-            encoded = await self._encode([texts[index] for index in keys], lane)
+            deadline = loop.time() + timeout
+            try:
+                async with asyncio.timeout_at(deadline):
+                    encoded = await self._encode([texts[index] for index in keys], lane)
+            except TimeoutError:
+                raise late(timeout) from None
             self._enqueue(lane, [self._new_job(request, *item) for item in zip(keys.items(), encoded, strict=True)])
-            timer = loop.call_later(timeout, request.expire, timeout)
+            timer = loop.call_at(deadline, request.expire, timeout)
             try:
                 await request.done
             finally:
@@ -150,10 +155,15 @@ class Batcher:
             raise QueueFullError(self.retry_after())
         if sum(map(len, texts)) < _MANY_CHARACTERS:
             return lane.classifier.encode(texts)
-        encoded = await asyncio.to_thread(lane.classifier.encode, texts)
+        encoded = await asyncio.to_thread(self._cut, texts, lane)
         if self._closed:
             raise StoppedError("the service has stopped before the texts were read")
         return encoded
+
+    def _cut(self, texts: Sequence[str], lane: Lane) -> list[EncodedText]:
+        if self.is_full():  # by now: others were cut first
+            raise QueueFullError(self.retry_after())
+        return lane.classifier.encode(texts)
 
     def _new_job(self, request: Request, place: tuple[int, bytes], text: EncodedText) -> Job:
         self._order += 1

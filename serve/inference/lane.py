@@ -53,7 +53,7 @@ class Request:
     def expire(self, timeout: float) -> None:
         """End the request if it is not answered yet, after `timeout` seconds."""
         if not self.done.done():
-            self.done.set_exception(DeadlineError(f"the texts were not read within {timeout:g} s: send fewer at once"))
+            self.done.set_exception(late(timeout))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +110,11 @@ class Lane:
         if not jobs:
             del self.buckets[bucket]
         return bool(jobs)
+
+
+def late(timeout: float) -> DeadlineError:
+    """Return the error of a request that was not answered within `timeout` seconds."""
+    return DeadlineError(f"the texts were not read within {timeout:g} s: send fewer at once")
 
 
 def _bucket(tokens: int) -> int:

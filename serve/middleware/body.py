@@ -22,7 +22,8 @@ _ENCODINGS = "gzip, deflate"
 class BodyMiddleware:
     """Hand bodies on without their Content-Encoding, and no more of them than may be.
 
-    What is wrong with a body is raised as a `ProblemError` in the route that reads it.
+    What is wrong with a body is raised as a `ProblemError` in the route that reads it. Who has hung up before their
+    turn came is not served at all, so that those who still wait need not wait for it.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
@@ -44,10 +45,13 @@ class BodyMiddleware:
             return
         try:
             body = self._body_of(scope, receive)
+            await asyncio.sleep(0)  # the loop looks at its sockets: an end that has come already is seen
+            is_there = await body.begin()
         except ProblemError as problem:
             await problem_answer(scope, problem)(scope, receive, send)
             return
-        await self.app(scope, body.receive, send)
+        if is_there:
+            await self.app(scope, body.receive, send)
 
     def _body_of(self, scope: Scope, receive: Receive) -> _Body:
         headers = Headers(scope=scope)
@@ -69,20 +73,24 @@ class _Body:
         self._left = max_bytes
         self._max_bytes = max_bytes
         self._seconds = seconds
-        self._ends_at = 0.0
+        self._ends_at = asyncio.get_running_loop().time() + seconds
+        self._first: Message | None = None
         self._is_read = False
 
+    async def begin(self) -> bool:
+        """Wait for the first message; return False where it is that the client has hung up."""
+        self._first = await self._in_time()
+        return bool(self._first["type"] != "http.disconnect")
+
     async def receive(self) -> Message:
-        """Return the next message of the client."""
+        """Return the next message of the client; only after `begin`."""
         if self._is_read:
             return await self._receive()
-        message = await (self._in_time() if self._ends_at else self._receive())
+        message, self._first = self._first or await self._in_time(), None
         if message["type"] != "http.request":
             return message
         chunk, more = message.get("body", b""), message.get("more_body", False)
         self._is_read = not more
-        if more and not self._ends_at:
-            self._ends_at = asyncio.get_running_loop().time() + self._seconds
         self._left -= len(chunk)
         if self._left < 0:
             raise too_large(self._max_bytes)

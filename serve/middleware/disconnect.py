@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive
 
 T = TypeVar("T")
-_UNWATCHED_SECONDS = 0.2
+_UNWATCHED_SECONDS = 0.1
 
 
 class ClientGoneError(Exception):
@@ -20,7 +20,7 @@ class ClientGoneError(Exception):
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     """Wait for `work`, and cancel it when the client goes away.
 
-    Clients are watched only from a fifth of a second on: most answers are there before, and to watch takes time too.
+    Clients are watched only from a tenth of a second on: most answers are there before, and to watch takes time too.
 
     Args:
         receive: The client's messages; its whole body has been read.

@@ -173,8 +173,9 @@ async def infer(request: Request) -> Response:
     """Read the texts of the input `text`; nothing is kept."""
     service = service_of(request)
     await service.gate.admit(request, "classify")
-    name, its_version = _named(request, service)
-    asked = check_body(InferRequest, parse_json(await read_body(request)))
+    body = await read_body(request)
+    name, its_version = _named(request, service)  # after the body: no other model may come before the texts are read
+    asked = check_body(InferRequest, parse_json(body))
     predictions = await read_texts(request, _texts(asked.inputs[0], service))
     wanted: list[str] = [output.name for output in asked.outputs] or list(_OUTPUTS)
     answer: dict[str, Any] = {

@@ -119,7 +119,7 @@ async def _read(request: Request, asked: PrevalenceOfTexts) -> _Population:
 
 
 async def _with_ids(service: Service, ids: Sequence[str]) -> list[StoredPrediction]:
-    rows = await service.writer.read(lambda conn: service.store.predictions.get(conn, ids))
+    rows = await service.writer.read(lambda conn: service.store.predictions.get(conn, ids), is_long=True)
     known = {row.id for row in rows}
     unknown = [index for index, id_ in enumerate(ids) if id_ not in known]
     if unknown:
@@ -131,7 +131,8 @@ async def _with_ids(service: Service, ids: Sequence[str]) -> list[StoredPredicti
 async def _in_time(service: Service, *, since: datetime, until: datetime) -> list[StoredPrediction]:
     start, end = _utc(since), _utc(until)
     rows = await service.writer.read(
-        lambda conn: service.store.predictions.between(conn, since=start, until=end, limit=MOST_STORED + 1)
+        lambda conn: service.store.predictions.between(conn, since=start, until=end, limit=MOST_STORED + 1),
+        is_long=True,
     )
     if not rows:
         raise ProblemError(NO_PREDICTIONS, "none was made from `since` on and before `until`")

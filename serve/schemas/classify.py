@@ -95,7 +95,7 @@ class ClassifyAnswer(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "model": "gapnlp-en@1.0",
+                    "model": "gapnlp-en@1.1",
                     "results": [
                         {
                             "index": 0,

@@ -85,7 +85,7 @@ class PrevalenceAnswer(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "model": "gapnlp-en@1.0",
+                    "model": "gapnlp-en@1.1",
                     "n_texts": 1200,
                     "n_unread": 3,
                     "confidence": 0.95,

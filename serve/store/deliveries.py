@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,14 +30,16 @@ class Deliveries:
             conn, table, values=values | {"state": WAITING, "due_at": delivery.received_at, "n_attempts": 0}
         )
 
-    def claim(self, conn: Connection, *, now: datetime, lease_seconds: float, limit: int) -> list[Delivery]:
+    def claim(
+        self, conn: Connection, *, now: datetime, lease_seconds: float, limit: int, leave: Collection[str] = ()
+    ) -> list[Delivery]:
         """Take the deliveries that are longest due, for so long; nobody else gets them meanwhile.
 
-        What is not done by then can be claimed again: its worker has died.
+        What is not done by then can be claimed again: its worker has died. Those of the connectors to `leave` stay.
         """
         due = (
             select(table.c.id)
-            .where(table.c.state.in_((WAITING, CLAIMED)), table.c.due_at <= now)
+            .where(table.c.state.in_((WAITING, CLAIMED)), table.c.due_at <= now, table.c.connector.not_in(leave))
             .order_by(table.c.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)  # SQLite has one writer at a time, and does without
@@ -64,9 +67,9 @@ class Deliveries:
         _set(conn, id_, {"state": GIVEN_UP, "error": error}, only=CLAIMED)
 
     def revive(self, conn: Connection, connector: str, *, now: datetime) -> int:
-        """Put what was given up back into the queue; return how many."""
+        """Put what was given up back into the queue, with all its attempts but the first; return how many."""
         lost = update(table).where(table.c.connector == connector, table.c.state == GIVEN_UP)
-        return conn.execute(lost.values(state=WAITING, due_at=now)).rowcount
+        return conn.execute(lost.values(state=WAITING, due_at=now, n_attempts=1)).rowcount
 
     def counts(self, conn: Connection) -> dict[str, int]:
         """Count the deliveries in each of `STATES`."""

@@ -19,7 +19,14 @@ READS_ONLY = "gapnlp_reads_only"
 """Execution option of connections that write nothing: in SQLite they need not wait for the writer."""
 
 _STATEMENT_SECONDS = 30
-_CONNECT_SECONDS = 5
+# A server that went away without a word is noticed within seconds: statement timeouts are its own to keep.
+_CONNECTION = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # in WAL mode anything less may lose the last commits when the power goes
@@ -46,8 +53,7 @@ def make_engine(url: URL) -> Engine:
     if file is None:
         # A server may restart under us.
         options["pool_pre_ping"] = True
-        if "connect_timeout" not in url.query:
-            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+        options["connect_args"] = {name: value for name, value in _CONNECTION.items() if name not in url.query}
         engine = create_engine(url, **options)
         event.listen(engine, "connect", _set_up_postgresql)
         return engine

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Self
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from serve.store import engine as engines
 from serve.store.deliveries import Deliveries
@@ -87,15 +87,6 @@ class Store:
         self._check_open()
         with told_plainly(), self._engine.connect() as conn:
             yield conn.execution_options(**{READS_ONLY: True})
-
-    def ping(self) -> None:
-        """Ask the database for an answer.
-
-        Raises:
-            StoreError: There is none.
-        """
-        with self.read() as conn:
-            conn.execute(text("SELECT 1"))
 
     def prune(self, now: datetime, *, retention_days: float, idempotency_hours: float) -> Pruned:
         """Delete what is older than this, in small batches; idempotency keys by hours, all else by days.

@@ -61,6 +61,7 @@ class AsyncWriter:
         self.n_waiting = 0
         self._n_reading = 0
         self._readers = ThreadPoolExecutor(_N_READERS, thread_name_prefix="gapnlp-store-read")
+        self._long_reader = ThreadPoolExecutor(1, thread_name_prefix="gapnlp-store-read-long")
         # A daemon: a process that ends without `close` must not hang; what was promised is on the disk.
         self._thread = threading.Thread(target=self._serve, name="gapnlp-store-write", daemon=True)
         self._thread.start()
@@ -91,8 +92,13 @@ class AsyncWriter:
         result: T = await self._submit(work)
         return result
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, is_long: bool = False) -> T:
         """Do `work`, which only reads, in one of a few threads.
+
+        Args:
+            work: What to do.
+            is_long: Whether it may take seconds; such work is done one after the other, and what is short need not
+                wait for it.
 
         Raises:
             StoreBusyError: Too much waits already.
@@ -101,7 +107,8 @@ class AsyncWriter:
         self._check(self._n_reading)
         self._n_reading += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+            readers = self._long_reader if is_long else self._readers
+            return await asyncio.get_running_loop().run_in_executor(readers, self._read, work)
         finally:
             self._n_reading -= 1
 
@@ -112,6 +119,7 @@ class AsyncWriter:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._long_reader.shutdown)
 
     def _check(self, n_waiting: int) -> None:
         if self._is_closed:

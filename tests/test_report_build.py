@@ -608,6 +608,18 @@ def test_lists_are_no_dates(tagged):
             read_archive([path], Wanted(over=Over("tags")))
 
 
+def test_lists_and_bytes_are_quoted_and_grouped_as_text(tmp_path):
+    import pyarrow as pa
+
+    path = write_labelled(planted(MIX, n=40), tmp_path / "x.parquet")
+    with_column(path, "lines", pa.array([["late", "again"]] * 40))
+    with_column(path, "key", pa.array([b"\xff\xfe", b"plain"] * 20))
+    archive = read_archive([path], Wanted(by=("key", "lines"), text_column="lines"))
+    assert set(archive.group_names[0]) == {"//4=", "plain"}
+    assert archive.group_names[1] == ('["late", "again"]',)
+    assert read_archive([path], Wanted(text_column="key")).n_texts == archive.n_texts
+
+
 # ---- quotations
 
 

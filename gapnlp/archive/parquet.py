@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -145,12 +145,21 @@ def _far_time(cell: Any) -> str:
 
 
 def text_array(array: Any) -> Any:
-    """Turn a column into texts; lists and objects become JSON, as in the flat formats."""
+    """Turn a column into texts; lists, objects and bytes that are no text become what the flat formats make of them."""
     import pyarrow as pa
 
-    if pa.types.is_nested(array.type):
-        return pa.array([None if cell is None else to_text(cell) for cell in _python_cells(array)], pa.string())
-    return array.cast(pa.string())
+    if not pa.types.is_nested(array.type):
+        with suppress(pa.ArrowInvalid):
+            return array.cast(pa.string())
+    return pa.array([None if cell is None else to_text(_decoded(cell)) for cell in _python_cells(array)], pa.string())
+
+
+def _decoded(cell: object) -> object:
+    """Return bytes as the text that they are in UTF-8, and everything else as it is."""
+    try:
+        return cell.decode() if isinstance(cell, bytes) else cell
+    except UnicodeDecodeError:
+        return cell
 
 
 class ParquetWriter:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gapnlp.archive.cells import show
 from gapnlp.archive.columns import PROBA_COLUMNS
+from gapnlp.archive.parquet import text_array
 from gapnlp.errors import InputError
 from gapnlp.report.table import undo_safe
 from gapnlp.taxonomy import LABELS
@@ -63,10 +64,8 @@ def labels_of(column: Any, *, name: str) -> tuple[list[tuple[int, ...]], IntArra
 
 
 def texts_of(column: Any, *, flat: bool) -> list[str]:
-    """Return the texts as they were classified; what is no text is empty."""
-    import pyarrow as pa
-
-    texts = column.cast(pa.string()).fill_null("").to_pylist()
+    """Return the texts as they were classified; a missing one is empty."""
+    texts = text_array(column).fill_null("").to_pylist()
     return [undo_safe(text) for text in texts] if flat else texts
 
 

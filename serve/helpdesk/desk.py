@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serve.connectors import Connector
-from serve.helpdesk.inbox import Counter, Inbox
+from serve.helpdesk.inbox import Inbox, Tally
 from serve.helpdesk.tagger import Reader, ReadingRules, Tagger
 from serve.helpdesk.worker import Worker, WorkerRules
 
@@ -33,7 +33,7 @@ class Surroundings:
     writer: AsyncWriter
     reader: Reader
     fingerprint: Callable[[], str]
-    metrics: Counter
+    metrics: Tally
 
 
 class Helpdesk:

@@ -31,7 +31,7 @@ class Receipt(StrEnum):
     IGNORED = "ignored"
 
 
-class Counter(Protocol):
+class Tally(Protocol):
     """Where outcomes are counted; see `serve.metrics.Metrics`."""
 
     def delivery(self, connector: str, outcome: str) -> None:
@@ -50,7 +50,7 @@ class Inbox:
         *,
         store: Store,
         writer: AsyncWriter,
-        metrics: Counter,
+        metrics: Tally,
         on_new: Callable[[], object],
     ) -> None:
         """Prepare.

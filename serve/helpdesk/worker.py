@@ -14,7 +14,7 @@ import structlog
 
 from gapnlp.errors import GapnlpError
 from serve.connectors import HelpdeskError
-from serve.helpdesk.inbox import Counter as Metrics
+from serve.helpdesk.inbox import Tally
 from serve.helpdesk.retry import RetryRules
 from serve.helpdesk.tagger import Tagger
 from serve.store.rows import Delivery
@@ -56,7 +56,7 @@ class Worker:
         *,
         store: Store,
         writer: AsyncWriter,
-        metrics: Metrics,
+        metrics: Tally,
         rules: WorkerRules | None = None,
     ) -> None:
         self._tagger = tagger

@@ -33,13 +33,14 @@ from training.calibrate import (
 from training.cli.train import _shown
 from training.config import load_config
 from training.corpus import Example, read_examples
-from training.distil import soften, teacher_proba
+from training.distil import check_same_tokens, soften, teacher_proba, with_states
 from training.encode import Encoded, encode_examples
 from training.encoder import MPNET_PARTS, resolve_encoder
+from training.excerpt import draw_excerpts
 from training.export import export_graph
 from training.finetune import Progress, Rows, validate
 from training.network import GapNetwork
-from training.pipeline import TrainingRows, _encode, _train_seeds, check_parity, prepare_rows, train_model
+from training.pipeline import TrainingRows, _encode, _new_network, _train_seeds, check_parity, prepare_rows, train_model
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +238,8 @@ def test_of_two_seeds_and_their_average_the_best_is_kept(rows, settings, encoder
     )
     encoded, seeds = Rows(train, validation, tokenizer.pad_token_id), []
     with caplog.at_level(logging.INFO, logger="training.pipeline"):
-        network = _train_seeds(
-            encoded, base=str(encoder_dir), config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed)
-        )
+        network = _new_network(str(encoder_dir), config=config, teacher=None)
+        _train_seeds(network, encoded, config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed))
     assert list(dict.fromkeys(seeds)) == [1, 2]
     runs = [torch.load(tmp_path / f"seed-{seed}.pt", weights_only=True)["best_weights"] for seed in (1, 2)]
     runs.append({name: (runs[0][name] + runs[1][name]) / 2 for name in runs[0]})
@@ -296,24 +296,72 @@ def test_answers_that_were_not_written_whole_are_not_taken_for_answers(model_dir
     assert teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32").shape == (2, 5)
 
 
-@pytest.mark.parametrize("unlabelled", [[], ["The bag never came.", "Thank you."]])
+LONG = "The bag never came in the end. Nobody rang me about it. I had to buy all my clothes again."
+
+
+@pytest.mark.parametrize("unlabelled", [[], ["The bag never came.", LONG]])
 def test_a_teacher_speaks_on_labelled_and_unlabelled_rows(model_dir, rows, config, encoder_dir, tmp_path, unlabelled):
     tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
     part = replace(rows, train=rows.train[:8], unlabelled=unlabelled)
-    options = {"tokenizer": tokenizer, "config": config, "cache": tmp_path / "teacher.npy"}
+    options = {"tokenizer": tokenizer, "config": config, "run_dir": tmp_path}
     alone = _encode(replace(part, unlabelled=()), teacher=None, **options)
     taught = _encode(part, teacher=model_dir, **options)
-    texts = [*(example.text for example in part.train), *unlabelled]
-    proba = teacher_proba(model_dir, texts, cache=tmp_path / "teacher.npy", precision="fp32")
-    assert len(taught.train) == 8 + len(unlabelled)
+    excerpts = draw_excerpts([*(example.text for example in part.train), *unlabelled], n=1, seed=1)
+    texts = [*(example.text for example in part.train), *unlabelled[:1], *excerpts]
+    assert len(taught.train) == len(texts)
+    assert any(excerpt in LONG for excerpt in excerpts) is bool(unlabelled)
+    proba = teacher_proba(model_dir, texts, cache=tmp_path / "again.npy", precision="fp32")
     for own, row, soft in zip(alone.train, taught.train[:8], proba, strict=False):
         np.testing.assert_allclose(row.target, (own.target + soft) / 2, atol=1e-6)
         assert row.has_evidence is own.has_evidence
+        assert own.states is None
     for row, soft in zip(taught.train[8:], proba[8:], strict=True):
         np.testing.assert_allclose(row.target, soft, atol=1e-6)
         assert row.has_evidence is False
     for row, other in zip(taught.validation, alone.validation, strict=True):
         np.testing.assert_array_equal(row.target, other.target)
+
+
+def test_every_row_has_the_teachers_states(model_dir, rows, encoder_dir, tmp_path):
+    tokenizer, cache = AutoTokenizer.from_pretrained(encoder_dir), tmp_path / "states.npy"
+    encoded = encode_examples(rows.train[:40], tokenizer=tokenizer, max_length=64)
+    options = {"cache": cache, "pad_id": tokenizer.pad_token_id, "precision": "fp32"}
+    taught = with_states(encoded, model_dir, **options)
+    network = GapNetwork.from_encoder(str(model_dir), layers=0, dropout=0.0, frozen_layers=0).eval()
+    for row, bare in zip(taught, encoded, strict=True):
+        with torch.inference_mode():
+            states = network(torch.tensor([row.ids]), torch.ones((1, len(row.ids)), dtype=torch.long))[2][0]
+        np.testing.assert_allclose(row.states, states, atol=5e-3)
+        assert row.ids is bare.ids
+        assert row.target is bare.target
+    written = cache.stat().st_mtime_ns
+    with_states(encoded, model_dir, **options)
+    assert cache.stat().st_mtime_ns == written, "what the teacher said is kept"
+    with_states(encoded[:9], model_dir, **options)
+    assert cache.stat().st_mtime_ns != written
+    assert [path.name for path in tmp_path.iterdir()] == ["states.npy"]
+
+
+def test_a_student_starts_as_part_of_its_teacher_where_it_learns_its_states(model_dir, encoder_dir, config):
+    overrides = {"layers": 1, "dropout": 0.0, "frozen_layers": 0}
+    one = config.model_copy(update={"model": config.model.model_copy(update=overrides)})
+    alone = one.model_copy(update={"optim": config.optim.model_copy(update={"state_weight": 0.0})})
+    teacher = GapNetwork.from_teacher(model_dir, layers=0, dropout=0.0, frozen_layers=0).state_dict()
+    encoder = GapNetwork.from_encoder(str(encoder_dir), layers=1, dropout=0.0, frozen_layers=0).state_dict()
+    for settings, given, expected in ((one, model_dir, teacher), (alone, model_dir, encoder), (one, None, encoder)):
+        network = _new_network(str(encoder_dir), config=settings, teacher=given)
+        assert network.text.config.num_hidden_layers == 1
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_teacher_with_other_tokens_is_refused(model_dir, encoder_dir):
+    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
+    check_same_tokens(model_dir, tokenizer)
+    other = AutoTokenizer.from_pretrained(encoder_dir)
+    other.add_tokens(["gapnlp"])
+    with pytest.raises(ConfigError, match=r"reads other tokens .* add  --set optim.state_weight=0"):
+        check_same_tokens(model_dir, other)
 
 
 # Calibration

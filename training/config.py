@@ -42,6 +42,7 @@ class OptimConfig(_Section):
     weight_decay: float = Field(ge=0)
     warmup: float = Share
     evidence_weight: float = Field(ge=0)
+    state_weight: float = Field(ge=0)
     patience: PositiveInt
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
     precision: Literal["auto", "fp32", "bf16"]
@@ -58,6 +59,7 @@ class DistilConfig(_Section):
     """How much the teacher's opinion counts."""
 
     soft_weight: float = Share
+    excerpts: int = Field(ge=0)
 
 
 class CalibrateConfig(_Section):

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from gapnlp.calibration import sigmoid
 from gapnlp.classifier import GapClassifier
+from gapnlp.errors import ConfigError
 from gapnlp.taxonomy import LABELS
-from training.encode import Encoded
-from training.precision import autocast
+from training.encode import Encoded, collate
+from training.network import GapNetwork
+from training.precision import autocast, find_device
+
+BATCH_SIZE = 32
 
 
 def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision: str) -> npt.NDArray[np.float64]:
@@ -41,6 +47,54 @@ def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision
         np.save(handle, proba)
     partial.replace(cache)
     return proba
+
+
+def check_same_tokens(teacher: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the teacher cuts texts into the tokens that the student does.
+
+    Raises:
+        ConfigError: It does not, so that its states are those of other tokens.
+    """
+    if AutoTokenizer.from_pretrained(teacher, local_files_only=True).get_vocab() != tokenizer.get_vocab():
+        raise ConfigError(
+            f"the teacher {teacher.name} reads other tokens than the encoder does, so its states match none here: "
+            "name a teacher that was made from the same encoder, or add  --set optim.state_weight=0"
+        )
+
+
+def with_states(
+    encoded: Sequence[Encoded], teacher: Path, *, cache: Path, pad_id: int, precision: str
+) -> list[Encoded]:
+    """Give every row the teacher's last hidden states, as targets for the student's.
+
+    They are as many as there are tokens, so they lie in a file and are read row by row.
+
+    Args:
+        encoded: Rows; only their ids matter.
+        teacher: A model directory.
+        cache: File for the states, float16; one that is whole is used as it is.
+        pad_id: Id of the padding token.
+        precision: What the teacher computes in; see `training.precision.autocast`.
+    """
+    device = find_device()
+    network = GapNetwork.from_encoder(str(teacher), layers=0, dropout=0.0, frozen_layers=0).to(device).eval()
+    bounds = np.cumsum([0, *(len(row.ids) for row in encoded)])
+    shape = (int(bounds[-1]), network.text.config.hidden_size)
+    if not (cache.is_file() and np.load(cache, mmap_mode="r").shape == shape):
+        partial = cache.with_suffix(".partial")
+        states = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
+        for start in range(0, len(order), BATCH_SIZE):
+            part = order[start : start + BATCH_SIZE]
+            batch = collate([encoded[index] for index in part], pad_id=pad_id).to(device)
+            with torch.inference_mode(), autocast(precision):
+                read = network(batch.input_ids, batch.attention_mask)[2].half().cpu().numpy()
+            for row, index in enumerate(part):
+                states[bounds[index] : bounds[index + 1]] = read[row, : len(encoded[index].ids)]
+        states.flush()
+        partial.replace(cache)
+    states = np.load(cache, mmap_mode="r")
+    return [replace(row, states=states[a:b]) for row, a, b in zip(encoded, bounds[:-1], bounds[1:], strict=True)]
 
 
 def soften(encoded: Sequence[Encoded], proba: npt.NDArray[np.float64], *, soft_weight: float) -> list[Encoded]:

@@ -9,7 +9,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -37,9 +37,10 @@ from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
 from training.config import ModelConfig, TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
-from training.distil import soften, teacher_proba
+from training.distil import check_same_tokens, soften, teacher_proba, with_states
 from training.encode import Encoded, encode_examples, to_targets
 from training.encoder import resolve_encoder
+from training.excerpt import draw_excerpts
 from training.export import export_graph
 from training.finetune import Progress, Rows, finetune, validate
 from training.network import GapNetwork
@@ -111,8 +112,9 @@ def train_model(
     base = resolve_encoder(config.model.base)
     tokenizer = _load_tokenizer(base, config=config.model)
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
-    encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, cache=run_dir / "teacher.npy")
-    network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
+    encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, run_dir=run_dir)
+    network = _new_network(base, config=config, teacher=teacher)
+    _train_seeds(network, encoded, config=config, run_dir=run_dir, listen=listen)
     network.round_weights(weights=config.model.weights)
     manifest = Manifest(
         name=config.model.name,
@@ -120,7 +122,7 @@ def train_model(
         max_length=config.model.max_length,
         base=config.model.base,
         codebook=CODEBOOK_VERSION,
-        trained_on=_describe(rows, teacher=teacher),
+        trained_on=_describe(rows, config=config, teacher=teacher),
         versions={name: metadata.version(name) for name in ("gapnlp", *PACKAGES)}
         | {"python": platform.python_version()},
     )
@@ -208,16 +210,15 @@ def _load_tokenizer(base: str, *, config: ModelConfig) -> Any:
     return tokenizer
 
 
-def _describe(rows: TrainingRows, *, teacher: Path | None) -> str:
+def _describe(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | None) -> str:
     sources = Counter(Path(example.where.rpartition(":")[0]).name for example in rows.train)
     listing = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
     words = f"{len(rows.train):,} labelled comments ({listing})."
     if teacher is not None:
         name = load_model_dir(teacher).name
         words += f" Their targets are blended with the probabilities of {name}, another model"
-        words += (
-            f", which also gave targets for {len(rows.unlabelled):,} unlabelled comments." if rows.unlabelled else "."
-        )
+        n_texts = len(_texts_for_teacher(rows, config=config))
+        words += f", which also gave targets for {n_texts:,} excerpts and unlabelled comments." if n_texts else "."
     return words
 
 
@@ -249,33 +250,53 @@ def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | 
     return digest.hexdigest()
 
 
-def _encode(rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, cache: Path) -> Rows:
-    max_length = config.model.max_length
-    train = encode_examples(rows.train, tokenizer=tokenizer, max_length=max_length)
+def _encode(rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, run_dir: Path) -> Rows:
+    encode = partial(encode_examples, tokenizer=tokenizer, max_length=config.model.max_length)
+    train = encode(rows.train)
     if teacher is not None:
-        texts = [*(example.text for example in rows.train), *rows.unlabelled]
-        proba = teacher_proba(teacher, texts, cache=cache, precision=config.optim.precision)
-        blended = soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight)
-        blank = [Example(id="", text=text, labels=()) for text in rows.unlabelled]
-        silent = [_without_evidence(row) for row in encode_examples(blank, tokenizer=tokenizer, max_length=max_length)]
-        train = [*blended, *soften(silent, proba[len(train) :], soft_weight=1.0)]
-    validation = encode_examples(rows.validation, tokenizer=tokenizer, max_length=max_length)
-    return Rows(train, validation, tokenizer.pad_token_id)
+        unlabelled = _texts_for_teacher(rows, config=config)
+        texts = [*(example.text for example in rows.train), *unlabelled]
+        precision, pad_id = config.optim.precision, tokenizer.pad_token_id
+        proba = teacher_proba(teacher, texts, cache=run_dir / "teacher.npy", precision=precision)
+        silent = [_without_evidence(row) for row in encode([Example("", text, ()) for text in unlabelled])]
+        train = [
+            *soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight),
+            *soften(silent, proba[len(train) :], soft_weight=1.0),
+        ]
+        if config.optim.state_weight:
+            check_same_tokens(teacher, tokenizer)
+            train = with_states(train, teacher, cache=run_dir / "states.npy", pad_id=pad_id, precision=precision)
+    return Rows(train, encode(rows.validation), tokenizer.pad_token_id)
+
+
+def _texts_for_teacher(rows: TrainingRows, *, config: TrainingConfig) -> list[str]:
+    """Return the texts that only the teacher speaks on: excerpts, and unlabelled texts too short for any."""
+    n, seed = config.distil.excerpts, config.optim.seeds[0]
+    held_out = {example.text for example in (*rows.validation, *rows.calibration)}
+    known = {example.text for example in rows.train} | held_out
+    whole = [text for text in rows.unlabelled if not draw_excerpts([text], n=n, seed=seed)]
+    excerpts = draw_excerpts([*(example.text for example in rows.train), *rows.unlabelled], n=n, seed=seed)
+    return [*whole, *(text for text in excerpts if text not in known)]
 
 
 def _without_evidence(row: Encoded) -> Encoded:
-    return Encoded(row.ids, row.target, row.token_target, has_evidence=False)
+    return replace(row, has_evidence=False)
+
+
+def _new_network(base: str, *, config: TrainingConfig, teacher: Path | None) -> GapNetwork:
+    """Return the network before training: part of the teacher where its states are learnt, else of the encoder."""
+    layers, dropout, frozen = config.model.layers, config.model.dropout, config.model.frozen_layers
+    if teacher is not None and config.optim.state_weight:
+        return GapNetwork.from_teacher(teacher, layers=layers, dropout=dropout, frozen_layers=frozen)
+    return GapNetwork.from_encoder(base, layers=layers, dropout=dropout, frozen_layers=frozen)
 
 
 def _train_seeds(
-    rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path, listen: Listener | None
-) -> GapNetwork:
-    """Train once per seed; return the average of the runs, or the best one where averaging does not help."""
+    network: GapNetwork, rows: Rows, *, config: TrainingConfig, run_dir: Path, listen: Listener | None
+) -> None:
+    """Train once per seed; leave the average of the runs in the network, or the best one where it does not help."""
     device = find_device()
     candidates: list[dict[str, torch.Tensor]] = []
-    network = GapNetwork.from_encoder(
-        base, layers=config.model.layers, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers
-    )
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for seed in config.optim.seeds:
         network.load_state_dict(start)
@@ -295,7 +316,6 @@ def _train_seeds(
     best = int(np.argmax(scores))
     logger.info("validation per seed, then of their average: %s", ", ".join(f"{score:.4f}" for score in scores))
     network.load_state_dict(candidates[best])
-    return network
 
 
 def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: TrainingConfig) -> ModelDir:

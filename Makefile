@@ -79,7 +79,7 @@ evaluate: $(VENV)/dev $(JOINED)
 bench: $(VENV)/encoders $(JOINED)
 	test -d runs/plain-fine-tune || $(TRAIN) $(ROWS) $(CALIBRATE) -o runs/plain-fine-tune
 	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --against runs/plain-fine-tune \
-	  $(ROWS:%=--baseline-data %) --save
+	  $(ROWS:%=--baseline-data %) --precision $(PRECISION) --save
 	$(BIN)/python -m benchmarks.throughput $(TEXTS:%=--texts %)
 	$(BIN)/python -m benchmarks.prevalence
 	$(BIN)/python -m benchmarks.audit

@@ -147,12 +147,11 @@ def test_tuning_moves_texts_with_the_same_gaps_together(tiny_encoder):
 
 def test_tuning_under_bf16(tiny_encoder):
     texts, targets = corpus(30)
-    settings = ContrastiveSettings(n_steps=3, n_pairs=4, learning_rate=1e-3, bf16=True)
-    plain = ContrastiveSettings(n_steps=3, n_pairs=4, learning_rate=1e-3)
+    settings = ContrastiveSettings(n_steps=3, n_pairs=4, learning_rate=1e-3)
     vectors = []
-    for chosen in (settings, plain):
-        embedder = _Embedder(tiny_encoder)
-        embedder.tune(texts, targets, settings=chosen, seed=0)
+    for precision in ("bf16", "fp32"):
+        embedder = _Embedder(tiny_encoder, precision=precision)
+        embedder.tune(texts, targets, settings=settings, seed=0)
         vectors.append(embedder.embed(texts))
     assert not np.array_equal(*vectors)
     assert vectors[0] == pytest.approx(vectors[1], abs=0.1)

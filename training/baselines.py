@@ -24,6 +24,7 @@ import numpy.typing as npt
 from gapnlp.errors import ConfigError, CorpusError, MissingExtraError
 from gapnlp.metrics import with_none
 from gapnlp.taxonomy import LABELS
+from training.precision import Precision, autocast
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -46,13 +47,11 @@ class ContrastiveSettings:
         n_steps: Updates, at least 1.
         n_pairs: Pairs of texts per update, at least 1.
         learning_rate: Peak of a linear rise over the first tenth and a linear fall to zero.
-        bf16: Run the encoder under bf16 autocast.
     """
 
     n_steps: int = 300
     n_pairs: int = 16
     learning_rate: float = 2e-5
-    bf16: bool = False
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.n_pairs < 1 or not self.learning_rate > 0:
@@ -67,6 +66,7 @@ def fit_baseline(
     encoder: str | Path | None = None,
     seed: int,
     contrastive: ContrastiveSettings | None = None,
+    precision: Precision = "fp32",
 ) -> Baseline:
     """Fit one baseline.
 
@@ -77,6 +77,7 @@ def fit_baseline(
         encoder: Path or name of a Hugging Face encoder; `tfidf` needs none.
         seed: Of the pairs and of the solver.
         contrastive: How `setfit-style` tunes; its defaults if left out.
+        precision: What an encoder computes in; see `training.precision.autocast`.
 
     Returns:
         A function from texts to probabilities, 0-1, uncalibrated, *shape* (n_texts, 5).
@@ -98,7 +99,7 @@ def fit_baseline(
         raise ConfigError(f"baseline: got {name!r}, expected one of {', '.join(BASELINES)}")
     if encoder is None:
         raise ConfigError(f"baseline {name!r}: got no encoder, expected the path or name of one")
-    embedder = _Embedder(encoder)
+    embedder = _Embedder(encoder, precision=precision)
     if name == "setfit-style":
         embedder.tune(texts, targets, settings=contrastive or ContrastiveSettings(), seed=seed)
     head = _OneVsRest.fit(embedder.embed(texts), targets, cost=_COST, seed=seed)
@@ -190,12 +191,13 @@ class _Embedder:
     is without dropout: on a CPU both cost more time than the pairs they would help with.
     """
 
-    def __init__(self, encoder: str | Path) -> None:
+    def __init__(self, encoder: str | Path, *, precision: Precision = "fp32") -> None:
         try:
             import torch
             from transformers import AutoModel, AutoTokenizer
         except ImportError as exc:
             raise MissingExtraError(exc.name or "transformers", "train") from exc
+        self._precision = precision
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer = AutoTokenizer.from_pretrained(encoder)
         model = AutoModel.from_pretrained(encoder, attn_implementation="eager", dtype=torch.float32)
@@ -212,7 +214,7 @@ class _Embedder:
         ids = self._tokenize(texts)
         with torch.inference_mode():
             for rows in _batches([len(row) for row in ids], max_tokens=_TOKENS_PER_BATCH):
-                vectors[rows] = self._forward([ids[i] for i in rows]).float().cpu().numpy()
+                vectors[rows] = self._forward([ids[i] for i in rows]).cpu().numpy()
         return vectors
 
     def tune(self, texts: Sequence[str], targets: BoolArray, *, settings: ContrastiveSettings, seed: int) -> None:
@@ -226,9 +228,7 @@ class _Embedder:
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * _rate(step, settings.n_steps)
             pairs, likeness = sample_pairs(targets, settings.n_pairs, rng=rng)
-            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-                vectors = self._forward_grouped([ids[i] for i in pairs.T.ravel()])
-            left, right = vectors.float().chunk(2)
+            left, right = self._forward_grouped([ids[i] for i in pairs.T.ravel()]).chunk(2)
             wanted = torch.tensor(likeness, dtype=torch.float32, device=self._device)
             loss = torch.nn.functional.mse_loss((left * right).sum(dim=1), wanted)
             optimizer.zero_grad()
@@ -254,7 +254,9 @@ class _Embedder:
 
         batch = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
         mask = batch["attention_mask"].unsqueeze(-1)
-        hidden = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        with autocast(self._precision):
+            hidden = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        hidden = hidden.float()
         return torch.nn.functional.normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1), dim=1)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from gapnlp.errors import ConfigError
+from training.precision import Precision
 
 Share = Field(ge=0, le=1)
 Weights = Literal["fp16", "fp8"]
@@ -45,7 +46,7 @@ class OptimConfig(_Section):
     state_weight: float = Field(ge=0)
     patience: PositiveInt
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Precision
 
 
 class DataConfig(_Section):

@@ -17,12 +17,12 @@ from gapnlp.errors import ConfigError
 from gapnlp.taxonomy import LABELS
 from training.encode import Encoded, collate
 from training.network import GapNetwork
-from training.precision import autocast, find_device
+from training.precision import Precision, autocast, find_device
 
 BATCH_SIZE = 32
 
 
-def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision: str) -> npt.NDArray[np.float64]:
+def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision: Precision) -> npt.NDArray[np.float64]:
     """Return the teacher's uncalibrated probabilities, 0-1. *Shape:* (n_texts, 5).
 
     Uncalibrated on purpose: calibration follows the shares of the rows it was fitted on, and the student is
@@ -63,7 +63,7 @@ def check_same_tokens(teacher: Path, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def with_states(
-    encoded: Sequence[Encoded], teacher: Path, *, cache: Path, pad_id: int, precision: str
+    encoded: Sequence[Encoded], teacher: Path, *, cache: Path, pad_id: int, precision: Precision
 ) -> list[Encoded]:
     """Give every row the teacher's last hidden states, as targets for the student's.
 

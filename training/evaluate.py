@@ -23,6 +23,7 @@ from training.calibrate import N_FOLDS, evidence_spans, primary_targets, rows_di
 from training.corpus import Example, read_examples
 from training.encode import to_targets
 from training.encoder import resolve_encoder
+from training.precision import Precision
 from training.table import read_rows
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,12 @@ def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: EngineName =
 
 
 def gather_contenders(
-    models: Mapping[str, ModelDir], *, train: Sequence[Example], encoder: str, seed: int = 0
+    models: Mapping[str, ModelDir],
+    *,
+    train: Sequence[Example],
+    encoder: str,
+    seed: int = 0,
+    precision: Precision = "auto",
 ) -> dict[str, Contender]:
     """Load models and fit baselines, once for all the sets they are measured on.
 
@@ -111,6 +117,7 @@ def gather_contenders(
         train: Rows that the baselines learn from; none: no baselines.
         encoder: The encoder of the embedding baselines.
         seed: Of the baselines.
+        precision: What their encoder computes in; see `training.precision.autocast`.
 
     Returns:
         Name → what gives logits of shape (n_texts, 5).
@@ -121,7 +128,7 @@ def gather_contenders(
     texts, targets = [example.text for example in train], to_targets(train)
     for name in BASELINES if train else ():
         logger.info("fitting the baseline %s", name)
-        baseline = fit_baseline(name, texts, targets, encoder=resolve_encoder(encoder), seed=seed)
+        baseline = fit_baseline(name, texts, targets, encoder=resolve_encoder(encoder), seed=seed, precision=precision)
         contenders[name] = partial(_baseline_logits, baseline)
     return contenders
 

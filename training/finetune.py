@@ -20,7 +20,7 @@ from gapnlp.taxonomy import LABELS
 from training.config import OptimConfig
 from training.encode import Batch, Encoded, collate, shuffled_batches
 from training.network import GapNetwork
-from training.precision import autocast
+from training.precision import Precision, autocast
 
 MAX_GRADIENT_NORM = 1.0
 PRESENT = 0.5
@@ -206,7 +206,7 @@ class _Run:
         return float(loss.detach())
 
 
-def validate(network: GapNetwork, rows: Rows, *, precision: str, device: str) -> float:
+def validate(network: GapNetwork, rows: Rows, *, precision: Precision, device: str) -> float:
     """Return the mean average precision over the gaps that the validation rows have, 0-1."""
     with autocast(precision):
         logits = predict_logits(network, rows.validation, pad_id=rows.pad_id, device=device)

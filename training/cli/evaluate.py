@@ -10,6 +10,7 @@ import typer
 
 from gapnlp.engines import EngineName
 from gapnlp.errors import MissingExtraError
+from training.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,9 @@ def evaluate(
     baseline_data: Annotated[
         list[Path] | None, typer.Option(help="Fit the baselines on these rows, for the same table.")
     ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="What the baselines' encoder computes in. auto: bf16 on CUDA, fp32 on the CPU.")
+    ] = "auto",
     engine: Annotated[EngineName, typer.Option(help="What runs the model.")] = "openvino",
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     labels_column: Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")] = "labels",
@@ -48,7 +52,11 @@ def evaluate(
     train = read_examples(baseline_data or [], text_column=text_column, labels_column=labels_column)
     evaluation: dict[str, Any] = read_evaluation(judged) if save else {"model": judged.name, "sets": {}}
     models = {judged.path.name: judged, **others}
-    contenders = gather_contenders(models, train=train, encoder=judged.manifest.base) if others or train else {}
+    contenders = (
+        gather_contenders(models, train=train, encoder=judged.manifest.base, precision=precision)
+        if others or train
+        else {}
+    )
     for path in data:
         rows = read_evaluation_set(path, text_column=text_column, labels_column=labels_column)
         figures = evaluate_model(judged, rows, engine=engine)

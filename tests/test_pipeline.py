@@ -240,7 +240,7 @@ def test_of_two_seeds_and_their_average_the_best_is_kept(rows, settings, encoder
     with caplog.at_level(logging.INFO, logger="training.pipeline"):
         network = _new_network(str(encoder_dir), config=config, teacher=None)
         _train_seeds(network, encoded, config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed))
-    assert list(dict.fromkeys(seeds)) == [1, 2]
+    assert list(dict.fromkeys(seeds)) == ["seed 1", "seed 2"]
     runs = [torch.load(tmp_path / f"seed-{seed}.pt", weights_only=True)["best_weights"] for seed in (1, 2)]
     runs.append({name: (runs[0][name] + runs[1][name]) / 2 for name in runs[0]})
     scores, candidate = [], GapNetwork.from_encoder(str(encoder_dir), layers=0, dropout=0.0, frozen_layers=0)
@@ -272,14 +272,15 @@ def test_targets_are_blended_by_the_weight():
 
 def test_the_teacher_is_asked_once(model_dir, real_texts, tmp_path):
     classifier = GapClassifier.load(model_dir, engine="openvino-f32")
-    cache, texts = tmp_path / "teacher.npy", real_texts[:10]
-    proba = teacher_proba(model_dir, texts, cache=cache, precision="fp32")
+    cache, texts, told = tmp_path / "teacher.npy", real_texts[:10], []
+    proba = teacher_proba(model_dir, texts, cache=cache, precision="fp32", tell=told.append)
+    assert told == [10]
     expected = sigmoid(np.stack([reading.logits for reading in classifier.read(texts)]))
     np.testing.assert_allclose(proba, expected, atol=1e-4)
-    again = teacher_proba(tmp_path / "absent", texts, cache=cache, precision="fp32")
+    again = teacher_proba(tmp_path / "absent", texts, cache=cache, precision="fp32", tell=print)
     np.testing.assert_array_equal(again, proba)
     with pytest.raises(ModelNotFoundError):  # other texts are asked about again
-        teacher_proba(tmp_path / "absent", texts[:9], cache=cache, precision="fp32")
+        teacher_proba(tmp_path / "absent", texts[:9], cache=cache, precision="fp32", tell=print)
     assert [path.name for path in tmp_path.iterdir()] == ["teacher.npy"]
 
 
@@ -292,8 +293,8 @@ def test_answers_that_were_not_written_whole_are_not_taken_for_answers(model_dir
     with monkeypatch.context() as patch:
         patch.setattr(distil.np, "save", stop)
         with pytest.raises(Stopped):
-            teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32")
-    assert teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32").shape == (2, 5)
+            teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32", tell=print)
+    assert teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32", tell=print).shape == (2, 5)
 
 
 LONG = "The bag never came in the end. Nobody rang me about it. I had to buy all my clothes again."
@@ -303,14 +304,22 @@ LONG = "The bag never came in the end. Nobody rang me about it. I had to buy all
 def test_a_teacher_speaks_on_labelled_and_unlabelled_rows(model_dir, rows, config, encoder_dir, tmp_path, unlabelled):
     tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
     part = replace(rows, train=rows.train[:8], unlabelled=unlabelled)
-    options = {"tokenizer": tokenizer, "config": config, "run_dir": tmp_path}
+    stages = []
+    options = {
+        "tokenizer": tokenizer,
+        "config": config,
+        "run_dir": tmp_path,
+        "listen": lambda *told: stages.append(told),
+    }
     alone = _encode(replace(part, unlabelled=()), teacher=None, **options)
     taught = _encode(part, teacher=model_dir, **options)
     excerpts = draw_excerpts([*(example.text for example in part.train), *unlabelled], n=1, seed=1)
     texts = [*(example.text for example in part.train), *unlabelled[:1], *excerpts]
     assert len(taught.train) == len(texts)
+    assert stages == [(stage, Progress(len(texts), len(texts))) for stage in ("teacher", "teacher's states")]
+    assert all(row.states is not None for row in taught.train)
     assert any(excerpt in LONG for excerpt in excerpts) is bool(unlabelled)
-    proba = teacher_proba(model_dir, texts, cache=tmp_path / "again.npy", precision="fp32")
+    proba = teacher_proba(model_dir, texts, cache=tmp_path / "again.npy", precision="fp32", tell=print)
     for own, row, soft in zip(alone.train, taught.train[:8], proba, strict=False):
         np.testing.assert_allclose(row.target, (own.target + soft) / 2, atol=1e-6)
         assert row.has_evidence is own.has_evidence
@@ -323,10 +332,11 @@ def test_a_teacher_speaks_on_labelled_and_unlabelled_rows(model_dir, rows, confi
 
 
 def test_every_row_has_the_teachers_states(model_dir, rows, encoder_dir, tmp_path):
-    tokenizer, cache = AutoTokenizer.from_pretrained(encoder_dir), tmp_path / "states.npy"
+    tokenizer, cache, told = AutoTokenizer.from_pretrained(encoder_dir), tmp_path / "states.npy", []
     encoded = encode_examples(rows.train[:40], tokenizer=tokenizer, max_length=64)
-    options = {"cache": cache, "pad_id": tokenizer.pad_token_id, "precision": "fp32"}
+    options = {"cache": cache, "pad_id": tokenizer.pad_token_id, "precision": "fp32", "tell": told.append}
     taught = with_states(encoded, model_dir, **options)
+    assert told == [32, 40]
     network = GapNetwork.from_encoder(str(model_dir), layers=0, dropout=0.0, frozen_layers=0).eval()
     for row, bare in zip(taught, encoded, strict=True):
         with torch.inference_mode():
@@ -455,19 +465,25 @@ def test_progress_is_one_line_per_seed_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     with _shown() as listen:
         for step in range(1, 6):
-            listen(1, Progress(step, 5, 0.5))
+            listen("seed 1", Progress(step, 5, 0.5))
     shown = capsys.readouterr().err
     assert "seed 1  loss 0.500" in shown
     assert "5/5" in shown
     assert "\x1b[1A" not in shown, "no frame is higher than one line"
+    with _shown() as listen:
+        listen("teacher", Progress(2, 3))
+    shown = capsys.readouterr().err
+    assert "teacher " in shown
+    assert "2/3" in shown
+    assert "loss" not in shown
 
 
 def test_without_a_terminal_a_line_per_epoch_is_all(monkeypatch, capsys):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("TTY_COMPATIBLE", "0")
     with _shown() as listen:
-        listen(1, Progress(5, 5, 0.5))
-        listen(1, Progress(5, 5, 0.5, 0.25))
+        listen("seed 1", Progress(5, 5, 0.5))
+        listen("seed 1", Progress(5, 5, 0.5, 0.25))
     assert capsys.readouterr().err.split() == (
         ["seed", "1", "step", "5/5", "loss", "0.5000", "validation", "average", "precision", "0.2500"]
     )

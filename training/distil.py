@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,14 @@ from training.network import GapNetwork
 from training.precision import Precision, autocast, find_device
 
 BATCH_SIZE = 32
+SLICE_SIZE = 1024  # texts that are asked about together
+
+Tell = Callable[[int], object]
 
 
-def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision: Precision) -> npt.NDArray[np.float64]:
+def teacher_proba(
+    teacher: Path, texts: Sequence[str], *, cache: Path, precision: Precision, tell: Tell
+) -> npt.NDArray[np.float64]:
     """Return the teacher's uncalibrated probabilities, 0-1. *Shape:* (n_texts, 5).
 
     Uncalibrated on purpose: calibration follows the shares of the rows it was fitted on, and the student is
@@ -33,15 +38,20 @@ def teacher_proba(teacher: Path, texts: Sequence[str], *, cache: Path, precision
         texts: Texts to ask it about.
         precision: What it computes in; see `training.precision.autocast`.
         cache: File that keeps the answers, so that a resumed run need not ask again.
+        tell: Called with the number of texts done.
     """
     if cache.is_file():
         kept: npt.NDArray[np.float64] = np.load(cache, allow_pickle=False)
         if kept.shape == (len(texts), len(LABELS)):
             return kept
     classifier = GapClassifier.load(teacher, engine="torch")
-    with autocast(precision):
-        readings = classifier.read(texts)
-    proba = sigmoid(np.stack([reading.logits for reading in readings]))
+    logits = np.zeros((len(texts), len(LABELS)))
+    for start in range(0, len(texts), SLICE_SIZE):
+        with autocast(precision):
+            readings = classifier.read(texts[start : start + SLICE_SIZE])
+        logits[start : start + SLICE_SIZE] = [reading.logits for reading in readings]
+        tell(start + len(readings))
+    proba = sigmoid(logits)
     partial = cache.with_suffix(".partial")
     with partial.open("wb") as handle:
         np.save(handle, proba)
@@ -63,7 +73,7 @@ def check_same_tokens(teacher: Path, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def with_states(
-    encoded: Sequence[Encoded], teacher: Path, *, cache: Path, pad_id: int, precision: Precision
+    encoded: Sequence[Encoded], teacher: Path, *, cache: Path, pad_id: int, precision: Precision, tell: Tell
 ) -> list[Encoded]:
     """Give every row the teacher's last hidden states, as targets for the student's.
 
@@ -75,6 +85,7 @@ def with_states(
         cache: File for the states, float16; one that is whole is used as it is.
         pad_id: Id of the padding token.
         precision: What the teacher computes in; see `training.precision.autocast`.
+        tell: Called with the number of rows done.
     """
     device = find_device()
     network = GapNetwork.from_encoder(str(teacher), layers=0, dropout=0.0, frozen_layers=0).to(device).eval()
@@ -91,6 +102,7 @@ def with_states(
                 read = network(batch.input_ids, batch.attention_mask)[2].half().cpu().numpy()
             for row, index in enumerate(part):
                 states[bounds[index] : bounds[index + 1]] = read[row, : len(encoded[index].ids)]
+            tell(start + len(part))
         states.flush()
         partial.replace(cache)
     states = np.load(cache, mmap_mode="r")

@@ -33,13 +33,13 @@ class Progress:
     Attributes:
         step: Steps done.
         n_steps: Steps in all, were it not stopped early.
-        loss: Mean loss of this epoch so far.
+        loss: Mean loss of this epoch so far; None where nothing is learnt.
         validation: Mean average precision over the gaps on the validation rows, 0-1; None inside an epoch.
     """
 
     step: int
     n_steps: int
-    loss: float
+    loss: float | None = None
     validation: float | None = None
 
 

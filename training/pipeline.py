@@ -56,7 +56,7 @@ RECIPE = "training.toml"
 ENGINES: tuple[EngineName, EngineName] = ("openvino-f32", "torch")
 PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "openvino")
 
-Listener = Callable[[int, Progress], None]
+Listener = Callable[[str, Progress], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def train_model(
     config: TrainingConfig,
     teacher: Path | None = None,
     restart: bool = False,
-    listen: Listener | None = None,
+    listen: Listener = lambda *_: None,
 ) -> ModelDir:
     """Train, export, calibrate and write a model directory.
 
@@ -96,7 +96,7 @@ def train_model(
         config: The settings.
         teacher: A model directory whose probabilities are blended into the targets.
         restart: Begin again, whatever checkpoints there are.
-        listen: Called after every step with the number of the seed and the progress.
+        listen: Called after every step with what is being done (such as `seed 1`) and the progress.
 
     Raises:
         CorpusError: The rows cannot be trained on.
@@ -111,8 +111,10 @@ def train_model(
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
     base = resolve_encoder(config.model.base)
     tokenizer = _load_tokenizer(base, config=config.model)
+    if teacher is not None and config.optim.state_weight:
+        check_same_tokens(teacher, tokenizer)
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
-    encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, run_dir=run_dir)
+    encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, run_dir=run_dir, listen=listen)
     network = _new_network(base, config=config, teacher=teacher)
     _train_seeds(network, encoded, config=config, run_dir=run_dir, listen=listen)
     network.round_weights(weights=config.model.weights)
@@ -250,23 +252,37 @@ def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | 
     return digest.hexdigest()
 
 
-def _encode(rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, run_dir: Path) -> Rows:
+def _encode(
+    rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, run_dir: Path, listen: Listener
+) -> Rows:
     encode = partial(encode_examples, tokenizer=tokenizer, max_length=config.model.max_length)
-    train = encode(rows.train)
-    if teacher is not None:
-        unlabelled = _texts_for_teacher(rows, config=config)
-        texts = [*(example.text for example in rows.train), *unlabelled]
-        precision, pad_id = config.optim.precision, tokenizer.pad_token_id
-        proba = teacher_proba(teacher, texts, cache=run_dir / "teacher.npy", precision=precision)
-        silent = [_without_evidence(row) for row in encode([Example("", text, ()) for text in unlabelled])]
-        train = [
-            *soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight),
-            *soften(silent, proba[len(train) :], soft_weight=1.0),
-        ]
-        if config.optim.state_weight:
-            check_same_tokens(teacher, tokenizer)
-            train = with_states(train, teacher, cache=run_dir / "states.npy", pad_id=pad_id, precision=precision)
-    return Rows(train, encode(rows.validation), tokenizer.pad_token_id)
+    train, validation = encode(rows.train), encode(rows.validation)
+    if teacher is None:
+        return Rows(train, validation, tokenizer.pad_token_id)
+    unlabelled = [Example("", text, ()) for text in _texts_for_teacher(rows, config=config)]
+    texts = [example.text for example in (*rows.train, *unlabelled)]
+    n_texts, precision = len(texts), config.optim.precision
+    proba = teacher_proba(
+        teacher,
+        texts,
+        cache=run_dir / "teacher.npy",
+        precision=precision,
+        tell=lambda n_done: listen("teacher", Progress(n_done, n_texts)),
+    )
+    taught = [
+        *soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight),
+        *soften([_without_evidence(row) for row in encode(unlabelled)], proba[len(train) :], soft_weight=1.0),
+    ]
+    if config.optim.state_weight:
+        taught = with_states(
+            taught,
+            teacher,
+            cache=run_dir / "states.npy",
+            pad_id=tokenizer.pad_token_id,
+            precision=precision,
+            tell=lambda n_done: listen("teacher's states", Progress(n_done, n_texts)),
+        )
+    return Rows(taught, validation, tokenizer.pad_token_id)
 
 
 def _texts_for_teacher(rows: TrainingRows, *, config: TrainingConfig) -> list[str]:
@@ -291,9 +307,7 @@ def _new_network(base: str, *, config: TrainingConfig, teacher: Path | None) -> 
     return GapNetwork.from_encoder(base, layers=layers, dropout=dropout, frozen_layers=frozen)
 
 
-def _train_seeds(
-    network: GapNetwork, rows: Rows, *, config: TrainingConfig, run_dir: Path, listen: Listener | None
-) -> None:
+def _train_seeds(network: GapNetwork, rows: Rows, *, config: TrainingConfig, run_dir: Path, listen: Listener) -> None:
     """Train once per seed; leave the average of the runs in the network, or the best one where it does not help."""
     device = find_device()
     candidates: list[dict[str, torch.Tensor]] = []
@@ -302,8 +316,7 @@ def _train_seeds(
         network.load_state_dict(start)
         checkpoint = run_dir / f"seed-{seed}.pt"
         for progress in finetune(network, rows, config=config.optim, seed=seed, device=device, checkpoint=checkpoint):
-            if listen:
-                listen(seed, progress)
+            listen(f"seed {seed}", progress)
         candidates.append({name: tensor.detach().clone() for name, tensor in network.state_dict().items()})
     if len(candidates) > 1:
         candidates.append(

@@ -74,15 +74,16 @@ def _shown() -> Iterator[Listener]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[int, TaskID] = {}
+        tasks: dict[str, TaskID] = {}
 
-        def listen(seed: int, progress: finetune.Progress) -> None:
-            if seed not in tasks:
-                tasks[seed] = bar.add_task(f"seed {seed}", total=progress.n_steps)
-            bar.update(tasks[seed], completed=progress.step, description=f"seed {seed}  loss {progress.loss:.3f}")
+        def listen(stage: str, progress: finetune.Progress) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=progress.n_steps)
+            loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
+            bar.update(tasks[stage], completed=progress.step, description=f"{stage}{loss}")
             if progress.validation is not None:
                 console.print(
-                    f"seed {seed}  step {progress.step}/{progress.n_steps}  loss {progress.loss:.4f}  "
+                    f"{stage}  step {progress.step}/{progress.n_steps}  loss {progress.loss:.4f}  "
                     f"validation average precision {progress.validation:.4f}"
                 )
 

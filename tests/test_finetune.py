@@ -248,6 +248,8 @@ def test_the_layers_of_a_teacher_are_taken_evenly_and_its_heads_whole(tmp_path):
     layers = [network.text.base_model.encoder.layer for network in (student, teacher)]
     for own, place in zip(layers[0], (0, 2, 4, 7, 9, 11), strict=True):
         assert_same_weights(own.state_dict(), layers[1][place].state_dict())
+    last = GapNetwork.from_teacher(tmp_path, layers=1, dropout=0.0, frozen_layers=0)
+    assert_same_weights(last.text.base_model.encoder.layer[0].state_dict(), layers[1][11].state_dict())
     whole = GapNetwork.from_teacher(tmp_path, layers=0, dropout=0.0, frozen_layers=0)
     assert_same_weights(whole.state_dict(), teacher.state_dict())
 

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import shutil
 import sys
 import zipfile
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,14 +35,23 @@ from training.calibrate import (
 from training.cli.train import _shown
 from training.config import load_config
 from training.corpus import Example, read_examples
-from training.distil import check_same_tokens, soften, teacher_proba, with_states
+from training.distil import check_same_encoder, soften, teacher_proba, with_states
 from training.encode import Encoded, encode_examples
 from training.encoder import MPNET_PARTS, resolve_encoder
 from training.excerpt import draw_excerpts
 from training.export import export_graph
 from training.finetune import Progress, Rows, validate
 from training.network import GapNetwork
-from training.pipeline import TrainingRows, _encode, _new_network, _train_seeds, check_parity, prepare_rows, train_model
+from training.pipeline import (
+    TrainingRows,
+    _encode,
+    _new_network,
+    _texts_for_teacher,
+    _train_seeds,
+    check_parity,
+    prepare_rows,
+    train_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +68,21 @@ class Stopped(Exception):  # noqa: N818  it is no error
     """Raised by a listener in the place of a person's Ctrl-C."""
 
 
-def train_until(step, rows, output, **options):
-    """Train to a step and stop there; return the steps that were told."""
-    told = []
+def train_until(step, rows, output, *, first=("seed 1",), **options):
+    """Train to a step and stop there; return the steps that were told, of the stages that are expected."""
+    told, stages = [], []
 
-    def listen(_seed, progress):
+    def listen(stage, progress):
+        stages.append(stage)
+        if progress.loss is None:
+            return
         told.append(progress.step)
         if progress.step >= step and (step % 7 or progress.validation is not None):
             raise Stopped
 
     with pytest.raises(Stopped):
         train_model(rows, output, listen=listen, **options)
+    assert tuple(dict.fromkeys(stages)) == first
     return told
 
 
@@ -132,6 +147,15 @@ def test_checkpoints_of_another_run_are_refused_until_told_to_restart(rows, conf
         with pytest.raises(ConfigError, match=r"model\.run holds checkpoints of a run with other .* add --restart"):
             train_model(changed, output, config=settings)
     assert train_until(1, other_rows, output, config=config, restart=True) == [1]
+
+
+def test_checkpoints_without_a_mark_of_whose_they_are_are_refused_too(rows, config, tmp_path):
+    output = tmp_path / "model"
+    train_until(7, rows, output, config=config)
+    (tmp_path / "model.run" / "fingerprint").unlink()
+    with pytest.raises(ConfigError, match=r"model\.run holds checkpoints of a run with other"):
+        train_model(rows, output, config=config)
+    assert train_until(1, rows, output, config=config, restart=True) == [1]
 
 
 def test_a_run_that_never_finished_an_epoch_is_in_nobodys_way(rows, config, tmp_path):
@@ -223,8 +247,10 @@ def test_too_few_rows_to_hold_any_out_are_refused(config):
 
 
 def test_unlabelled_texts_are_asked_about_once_and_never_where_labelled(rows, config):
-    unlabelled = ["new", rows.train[0].text, "new", rows.validation[0].text, "newer"]
-    assert prepare_rows(replace(rows, unlabelled=unlabelled), config=config).unlabelled == ["new", "newer"]
+    known = [f"  {rows.train[0].text}", rows.validation[0].text]
+    unlabelled = ["new", *known, "new ", " ", "new\nand  old", "new and old", "newer", "\ud800"]
+    kept = prepare_rows(replace(rows, unlabelled=unlabelled), config=config).unlabelled
+    assert kept == ["new", "new\nand  old", "newer", "\ufffd"]
 
 
 # Seeds
@@ -352,11 +378,16 @@ def test_every_row_has_the_teachers_states(model_dir, rows, encoder_dir, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["states.npy"]
 
 
+def with_settings(config, **sections):
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
+    )
+
+
 def test_a_student_starts_as_part_of_its_teacher_where_it_learns_its_states(model_dir, encoder_dir, config):
-    overrides = {"layers": 1, "dropout": 0.0, "frozen_layers": 0}
-    one = config.model_copy(update={"model": config.model.model_copy(update=overrides)})
-    alone = one.model_copy(update={"optim": config.optim.model_copy(update={"state_weight": 0.0})})
-    teacher = GapNetwork.from_teacher(model_dir, layers=0, dropout=0.0, frozen_layers=0).state_dict()
+    one = with_settings(config, model={"layers": 1})
+    alone = with_settings(one, optim={"state_weight": 0.0})
+    teacher = GapNetwork.from_teacher(model_dir, layers=1, dropout=0.0, frozen_layers=0).state_dict()
     encoder = GapNetwork.from_encoder(str(encoder_dir), layers=1, dropout=0.0, frozen_layers=0).state_dict()
     for settings, given, expected in ((one, model_dir, teacher), (alone, model_dir, encoder), (one, None, encoder)):
         network = _new_network(str(encoder_dir), config=settings, teacher=given)
@@ -365,13 +396,71 @@ def test_a_student_starts_as_part_of_its_teacher_where_it_learns_its_states(mode
             assert torch.equal(tensor, expected[name]), name
 
 
-def test_a_teacher_with_other_tokens_is_refused(model_dir, encoder_dir):
-    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
-    check_same_tokens(model_dir, tokenizer)
+def test_a_student_with_more_layers_than_its_teacher_is_refused(model_dir, encoder_dir, config):
+    three = with_settings(config, model={"layers": 3})
+    with pytest.raises(ConfigError, match=r"model\.layers is 3, but the teacher .* has 2 .*state_weight=0"):
+        _new_network(str(encoder_dir), config=three, teacher=model_dir)
+
+
+def test_a_teacher_of_another_encoder_is_refused(model_dir, model_copy, encoder_dir, tmp_path):
+    check_same_encoder(model_dir, str(encoder_dir))
+    check_same_encoder(model_dir, str(model_copy))
+    config = json.loads((encoder_dir / "config.json").read_text(encoding="utf-8"))
+    wider = tmp_path / "wider"
+    shutil.copytree(encoder_dir, wider)
+    (wider / "config.json").write_text(json.dumps({**config, "intermediate_size": 256}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"made from another encoder .*\(intermediate_size differ\).*state_weight=0"):
+        check_same_encoder(model_dir, str(wider))
     other = AutoTokenizer.from_pretrained(encoder_dir)
     other.add_tokens(["gapnlp"])
-    with pytest.raises(ConfigError, match=r"reads other tokens .* add  --set optim.state_weight=0"):
-        check_same_tokens(model_dir, other)
+    more = tmp_path / "more"
+    shutil.copytree(encoder_dir, more)
+    other.save_pretrained(more)
+    with pytest.raises(ConfigError, match=r"\(tokens differ\)"):
+        check_same_encoder(model_dir, str(more))
+
+
+def test_a_teacher_needs_rows_that_it_never_saw(rows, config, model_dir, tmp_path):
+    with pytest.raises(ConfigError, match=r"teacher without rows for validation.*--validation"):
+        train_model(replace(rows, validation=()), tmp_path / "model", config=config, teacher=model_dir)
+
+
+def test_no_excerpt_is_a_text_that_is_held_out_or_known_whatever_its_white_space(rows, config):
+    first, second = "Two hours late and no apology.", "Never again will we come."
+    train = Example("x", f"{first} {second}", ("delivery",))
+    part = replace(rows, train=[train])
+    assert set(_texts_for_teacher(part, config=config)) < {first, second}
+    for text in (first, second):
+        held = Example("y", f" {text.replace(' ', '  ')}", ())
+        for name in ("train", "validation", "calibration"):
+            parts = {"train": [train], "validation": rows.validation, "calibration": ()}
+            whole = replace(rows, **{**parts, name: [*parts[name], held]})
+            assert text not in _texts_for_teacher(whole, config=config)
+
+
+def test_a_disk_without_room_for_the_states_is_told(model_dir, rows, encoder_dir, tmp_path, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
+    encoded = encode_examples(rows.train[:4], tokenizer=tokenizer, max_length=64)
+    monkeypatch.setattr(distil.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(ConfigError, match=r"take 0\.0 GB in .*, which has 0\.0 GB left: make room"):
+        with_states(
+            encoded, model_dir, cache=tmp_path / "s.npy", pad_id=tokenizer.pad_token_id, precision="fp32", tell=print
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_model_is_taught_from_start_to_end_and_the_teacher_is_asked_once(rows, config, model_dir, tmp_path):
+    taught = replace(rows, unlabelled=["The bag never came.", LONG, "  ", "a \ud800 b"])
+    smaller, output = with_settings(config, model={"layers": 1}), tmp_path / "model"
+    train_until(7, taught, output, config=smaller, teacher=model_dir, first=("teacher", "teacher's states", "seed 1"))
+    train_until(9, taught, output, config=smaller, teacher=model_dir, first=("seed 1",))
+    model = train_model(taught, output, config=smaller, teacher=model_dir)
+    assert "some of whose layers this one started as, and whose hidden states it learnt; it also" in (
+        model.manifest.trained_on
+    )
+    assert not output.with_name("model.run").exists()
+    assert GapClassifier.load(output).predict(["The bag never came."])[0].labels is not None
 
 
 # Calibration
@@ -484,9 +573,12 @@ def test_without_a_terminal_a_line_per_epoch_is_all(monkeypatch, capsys):
     with _shown() as listen:
         listen("seed 1", Progress(5, 5, 0.5))
         listen("seed 1", Progress(5, 5, 0.5, 0.25))
-    assert capsys.readouterr().err.split() == (
-        ["seed", "1", "step", "5/5", "loss", "0.5000", "validation", "average", "precision", "0.2500"]
-    )
+        listen("teacher", Progress(1, 2))
+        listen("teacher", Progress(2, 2))
+    assert [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()] == [
+        "seed 1 step 5/5 loss 0.5000 validation average precision 0.2500",
+        "teacher 2 texts read",
+    ]
 
 
 # Where encoders come from

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging
 
 from gapnlp.engines.torch import without_progress_bar
+from gapnlp.errors import ConfigError
 from gapnlp.model_dir import EVIDENCE_HEAD, WEIGHTS
 from gapnlp.taxonomy import LABELS
 from training.config import Weights
@@ -79,12 +80,21 @@ class GapNetwork(nn.Module):
             layers: So many of its layers are taken (0: all).
             dropout: See `from_encoder`.
             frozen_layers: See `from_encoder`; counted among those that are taken.
+
+        Raises:
+            ConfigError: The teacher has fewer layers, or they cannot be told from their names.
         """
-        network = cls.from_encoder(str(teacher), layers=layers, dropout=dropout, frozen_layers=frozen_layers)
         n_layers = AutoConfig.from_pretrained(teacher).num_hidden_layers
-        taken = np.linspace(0, n_layers - 1, layers or n_layers).round().astype(int).tolist()
+        stored = load_file(teacher / WEIGHTS)
+        if layers > n_layers or not any(_LAYER.search(name) for name in stored):
+            raise ConfigError(
+                f"model.layers is {layers}, but the teacher {teacher.name} has {n_layers} that could be taken one by "
+                "one: lower it, or add  --set optim.state_weight=0  to start from the encoder"
+            )
+        network = cls.from_encoder(str(teacher), layers=layers, dropout=dropout, frozen_layers=frozen_layers)
+        taken = np.linspace(n_layers - 1, 0, layers or n_layers).round().astype(int).tolist()[::-1]
         weights = {}
-        for name, tensor in load_file(teacher / WEIGHTS).items():
+        for name, tensor in stored.items():
             layer = _LAYER.search(name)
             if layer is None:
                 weights[name] = tensor

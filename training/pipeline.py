@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
@@ -33,11 +33,12 @@ from gapnlp.model_dir import (
     write_model_dir,
     write_validation,
 )
+from gapnlp.text import fold_text, replace_surrogates
 from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
 from training.config import ModelConfig, TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
-from training.distil import check_same_tokens, soften, teacher_proba, with_states
+from training.distil import check_same_encoder, soften, teacher_proba, with_states
 from training.encode import Encoded, encode_examples, to_targets
 from training.encoder import resolve_encoder
 from training.excerpt import draw_excerpts
@@ -94,28 +95,35 @@ def train_model(
         rows: What to learn from, and what to hold out.
         output: Where the model goes.
         config: The settings.
-        teacher: A model directory whose probabilities are blended into the targets.
+        teacher: A model directory whose probabilities are blended into the targets; where `optim.state_weight` is
+            above 0, the model also starts as some of its layers and learns its hidden states.
         restart: Begin again, whatever checkpoints there are.
         listen: Called after every step with what is being done (such as `seed 1`) and the progress.
 
     Raises:
         CorpusError: The rows cannot be trained on.
-        ConfigError: Checkpoints of another run are in the way, or unlabelled texts came without a teacher.
+        ConfigError: Checkpoints of another run are in the way, unlabelled texts came without a teacher, or a teacher
+            that the model would start from is of another encoder or came without rows for validation.
         ModelError: The exported model does not give the labels of the trained one.
     """
     check_replaceable(output)
     if teacher is not None:
         load_model_dir(teacher)
+        if config.optim.state_weight and not rows.validation:
+            raise ConfigError(
+                "got a teacher without rows for validation: the model starts as part of the teacher, which may have "
+                "learnt any rows that would be held out here. Name rows that it never saw with --validation"
+            )
     rows = prepare_rows(rows, config=config)
     if rows.unlabelled and teacher is None:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
     base = resolve_encoder(config.model.base)
     tokenizer = _load_tokenizer(base, config=config.model)
     if teacher is not None and config.optim.state_weight:
-        check_same_tokens(teacher, tokenizer)
+        check_same_encoder(teacher, base)
+    network = _new_network(base, config=config, teacher=teacher)
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
     encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, run_dir=run_dir, listen=listen)
-    network = _new_network(base, config=config, teacher=teacher)
     _train_seeds(network, encoded, config=config, run_dir=run_dir, listen=listen)
     network.round_weights(weights=config.model.weights)
     manifest = Manifest(
@@ -168,9 +176,17 @@ def prepare_rows(rows: TrainingRows, *, config: TrainingConfig) -> TrainingRows:
     check_leakage(train, validation)
     check_leakage(train, calibration)
     check_floor(train, floor=config.data.floor)
-    known = {example.text for example in (*train, *validation, *calibration)}
-    unlabelled = [text for text in dict.fromkeys(rows.unlabelled) if text not in known]
+    known = {fold_text(example.text) for example in (*train, *validation, *calibration)}
+    unlabelled = _without(known, (replace_surrogates(text) for text in rows.unlabelled))
     return TrainingRows(train, validation, calibration, unlabelled)
+
+
+def _without(known: Set[str], texts: Iterable[str]) -> list[str]:
+    """Return the texts that are not known, each once; white space makes no other text, and alone is none."""
+    folded: dict[str, str] = {}
+    for text in texts:
+        folded.setdefault(fold_text(text), text)
+    return [text for key, text in folded.items() if key and key not in known]
 
 
 def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
@@ -219,15 +235,17 @@ def _describe(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | Non
     if teacher is not None:
         name = load_model_dir(teacher).name
         words += f" Their targets are blended with the probabilities of {name}, another model"
+        if config.optim.state_weight:
+            words += ", some of whose layers this one started as, and whose hidden states it learnt"
         n_texts = len(_texts_for_teacher(rows, config=config))
-        words += f", which also gave targets for {n_texts:,} excerpts and unlabelled comments." if n_texts else "."
+        words += f"; it also gave targets for {n_texts:,} excerpts and unlabelled comments." if n_texts else "."
     return words
 
 
 def _open_run(output: Path, *, fingerprint: str, restart: bool) -> Path:
     folder = output.with_name(f"{output.name}.run")
     mark = folder / "fingerprint"
-    other = mark.is_file() and mark.read_text(encoding="utf-8") != fingerprint
+    other = folder.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint)
     if other and not restart and any(folder.glob("seed-*.pt")):
         raise ConfigError(
             f"{folder.name} holds checkpoints of a run with other rows or settings: "
@@ -286,13 +304,13 @@ def _encode(
 
 
 def _texts_for_teacher(rows: TrainingRows, *, config: TrainingConfig) -> list[str]:
-    """Return the texts that only the teacher speaks on: excerpts, and unlabelled texts too short for any."""
+    """Return the texts that only the teacher speaks on: excerpts, and unlabelled texts that gave none, whole."""
     n, seed = config.distil.excerpts, config.optim.seeds[0]
-    held_out = {example.text for example in (*rows.validation, *rows.calibration)}
-    known = {example.text for example in rows.train} | held_out
+    labelled = [example.text for example in rows.train]
+    held_out = [example.text for example in (*rows.validation, *rows.calibration)]
     whole = [text for text in rows.unlabelled if not draw_excerpts([text], n=n, seed=seed)]
-    excerpts = draw_excerpts([*(example.text for example in rows.train), *rows.unlabelled], n=n, seed=seed)
-    return [*whole, *(text for text in excerpts if text not in known)]
+    excerpts = draw_excerpts([*labelled, *rows.unlabelled], n=n, seed=seed)
+    return _without({fold_text(text) for text in (*labelled, *held_out)}, [*whole, *excerpts])
 
 
 def _without_evidence(row: Encoded) -> Encoded:

@@ -24,9 +24,12 @@ def train(
         list[Path] | None,
         typer.Option(help="Rows that fit probabilities and thresholds; as in real archives."),
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="A larger model directory to learn from as well.")] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="A larger model directory to start from and to learn from; it must not know --validation."),
+    ] = None,
     unlabelled: Annotated[
-        list[Path] | None, typer.Option(help="Texts without labels, for the teacher to speak on.")
+        list[Path] | None, typer.Option(help="Texts without labels, for the teacher to speak on, mostly in excerpts.")
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     labels_column: Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")] = "labels",
@@ -81,6 +84,8 @@ def _shown() -> Iterator[Listener]:
                 tasks[stage] = bar.add_task(stage, total=progress.n_steps)
             loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
             bar.update(tasks[stage], completed=progress.step, description=f"{stage}{loss}")
+            if progress.loss is None and progress.step == progress.n_steps:
+                console.print(f"{stage}  {progress.step} texts read")
             if progress.validation is not None:
                 console.print(
                     f"{stage}  step {progress.step}/{progress.n_steps}  loss {progress.loss:.4f}  "

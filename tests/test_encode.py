@@ -1,7 +1,5 @@
 """Rows as the network takes them: which tokens carry evidence, and batches that hold every row once."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -115,13 +113,3 @@ def test_padding_is_on_the_right_and_teaches_nothing():
     assert batch.token_targets[0, :, 0].tolist() == [1, 1, 0]
     assert batch.input_ids.dtype == batch.attention_mask.dtype == torch.long
     assert batch.to("meta").targets.device.type == "meta"
-    assert batch.states is batch.to("meta").states is None
-
-
-def test_a_teachers_states_are_padded_too():
-    rows = [replace(row, states=np.full((len(row.ids), 4), len(row.ids), dtype=np.float16)) for row in rows_of([2, 3])]
-    batch = collate(rows, pad_id=9)
-    assert batch.states.dtype == torch.float32
-    assert batch.states[:, :, 0].tolist() == [[2, 2, 0], [3, 3, 3]]
-    assert batch.to("meta").states.device.type == "meta"
-    assert collate([rows[0], *rows_of([3])], pad_id=9).states is None

@@ -2,13 +2,11 @@
 
 import json
 import logging
-import shutil
 import sys
 import zipfile
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,7 +33,7 @@ from training.calibrate import (
 from training.cli.train import _shown
 from training.config import load_config
 from training.corpus import Example, read_examples
-from training.distil import check_same_encoder, soften, teacher_proba, with_states
+from training.distil import soften, teacher_proba
 from training.encode import Encoded, encode_examples
 from training.encoder import MPNET_PARTS, resolve_encoder
 from training.excerpt import draw_excerpts
@@ -45,7 +43,6 @@ from training.network import GapNetwork
 from training.pipeline import (
     TrainingRows,
     _encode,
-    _new_network,
     _texts_for_teacher,
     _train_seeds,
     check_parity,
@@ -264,8 +261,9 @@ def test_of_two_seeds_and_their_average_the_best_is_kept(rows, settings, encoder
     )
     encoded, seeds = Rows(train, validation, tokenizer.pad_token_id), []
     with caplog.at_level(logging.INFO, logger="training.pipeline"):
-        network = _new_network(str(encoder_dir), config=config, teacher=None)
-        _train_seeds(network, encoded, config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed))
+        network = _train_seeds(
+            encoded, base=str(encoder_dir), config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed)
+        )
     assert list(dict.fromkeys(seeds)) == ["seed 1", "seed 2"]
     runs = [torch.load(tmp_path / f"seed-{seed}.pt", weights_only=True)["best_weights"] for seed in (1, 2)]
     runs.append({name: (runs[0][name] + runs[1][name]) / 2 for name in runs[0]})
@@ -342,87 +340,17 @@ def test_a_teacher_speaks_on_labelled_and_unlabelled_rows(model_dir, rows, confi
     excerpts = draw_excerpts([*(example.text for example in part.train), *unlabelled], n=1, seed=1)
     texts = [*(example.text for example in part.train), *unlabelled[:1], *excerpts]
     assert len(taught.train) == len(texts)
-    assert stages == [(stage, Progress(len(texts), len(texts))) for stage in ("teacher", "teacher's states")]
-    assert all(row.states is not None for row in taught.train)
+    assert stages == [("teacher", Progress(len(texts), len(texts)))]
     assert any(excerpt in LONG for excerpt in excerpts) is bool(unlabelled)
     proba = teacher_proba(model_dir, texts, cache=tmp_path / "again.npy", precision="fp32", tell=print)
     for own, row, soft in zip(alone.train, taught.train[:8], proba, strict=False):
         np.testing.assert_allclose(row.target, (own.target + soft) / 2, atol=1e-6)
         assert row.has_evidence is own.has_evidence
-        assert own.states is None
     for row, soft in zip(taught.train[8:], proba[8:], strict=True):
         np.testing.assert_allclose(row.target, soft, atol=1e-6)
         assert row.has_evidence is False
     for row, other in zip(taught.validation, alone.validation, strict=True):
         np.testing.assert_array_equal(row.target, other.target)
-
-
-def test_every_row_has_the_teachers_states(model_dir, rows, encoder_dir, tmp_path):
-    tokenizer, cache, told = AutoTokenizer.from_pretrained(encoder_dir), tmp_path / "states.npy", []
-    encoded = encode_examples(rows.train[:40], tokenizer=tokenizer, max_length=64)
-    options = {"cache": cache, "pad_id": tokenizer.pad_token_id, "precision": "fp32", "tell": told.append}
-    taught = with_states(encoded, model_dir, **options)
-    assert told == [32, 40]
-    network = GapNetwork.from_encoder(str(model_dir), layers=0, dropout=0.0, frozen_layers=0).eval()
-    for row, bare in zip(taught, encoded, strict=True):
-        with torch.inference_mode():
-            states = network(torch.tensor([row.ids]), torch.ones((1, len(row.ids)), dtype=torch.long))[2][0]
-        np.testing.assert_allclose(row.states, states, atol=5e-3)
-        assert row.ids is bare.ids
-        assert row.target is bare.target
-    written = cache.stat().st_mtime_ns
-    with_states(encoded, model_dir, **options)
-    assert cache.stat().st_mtime_ns == written, "what the teacher said is kept"
-    with_states(encoded[:9], model_dir, **options)
-    assert cache.stat().st_mtime_ns != written
-    assert [path.name for path in tmp_path.iterdir()] == ["states.npy"]
-
-
-def with_settings(config, **sections):
-    return config.model_copy(
-        update={name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
-    )
-
-
-def test_a_student_starts_as_part_of_its_teacher_where_it_learns_its_states(model_dir, encoder_dir, config):
-    one = with_settings(config, model={"layers": 1})
-    alone = with_settings(one, optim={"state_weight": 0.0})
-    teacher = GapNetwork.from_teacher(model_dir, layers=1, dropout=0.0, frozen_layers=0).state_dict()
-    encoder = GapNetwork.from_encoder(str(encoder_dir), layers=1, dropout=0.0, frozen_layers=0).state_dict()
-    for settings, given, expected in ((one, model_dir, teacher), (alone, model_dir, encoder), (one, None, encoder)):
-        network = _new_network(str(encoder_dir), config=settings, teacher=given)
-        assert network.text.config.num_hidden_layers == 1
-        for name, tensor in network.state_dict().items():
-            assert torch.equal(tensor, expected[name]), name
-
-
-def test_a_student_with_more_layers_than_its_teacher_is_refused(model_dir, encoder_dir, config):
-    three = with_settings(config, model={"layers": 3})
-    with pytest.raises(ConfigError, match=r"model\.layers is 3, but the teacher .* has 2 .*state_weight=0"):
-        _new_network(str(encoder_dir), config=three, teacher=model_dir)
-
-
-def test_a_teacher_of_another_encoder_is_refused(model_dir, model_copy, encoder_dir, tmp_path):
-    check_same_encoder(model_dir, str(encoder_dir))
-    check_same_encoder(model_dir, str(model_copy))
-    config = json.loads((encoder_dir / "config.json").read_text(encoding="utf-8"))
-    wider = tmp_path / "wider"
-    shutil.copytree(encoder_dir, wider)
-    (wider / "config.json").write_text(json.dumps({**config, "intermediate_size": 256}), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"made from another encoder .*\(intermediate_size differ\).*state_weight=0"):
-        check_same_encoder(model_dir, str(wider))
-    other = AutoTokenizer.from_pretrained(encoder_dir)
-    other.add_tokens(["gapnlp"])
-    more = tmp_path / "more"
-    shutil.copytree(encoder_dir, more)
-    other.save_pretrained(more)
-    with pytest.raises(ConfigError, match=r"\(tokens differ\)"):
-        check_same_encoder(model_dir, str(more))
-
-
-def test_a_teacher_needs_rows_that_it_never_saw(rows, config, model_dir, tmp_path):
-    with pytest.raises(ConfigError, match=r"teacher without rows for validation.*--validation"):
-        train_model(replace(rows, validation=()), tmp_path / "model", config=config, teacher=model_dir)
 
 
 def test_no_excerpt_is_a_text_that_is_held_out_or_known_whatever_its_white_space(rows, config):
@@ -438,27 +366,15 @@ def test_no_excerpt_is_a_text_that_is_held_out_or_known_whatever_its_white_space
             assert text not in _texts_for_teacher(whole, config=config)
 
 
-def test_a_disk_without_room_for_the_states_is_told(model_dir, rows, encoder_dir, tmp_path, monkeypatch):
-    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
-    encoded = encode_examples(rows.train[:4], tokenizer=tokenizer, max_length=64)
-    monkeypatch.setattr(distil.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(ConfigError, match=r"take 0\.0 GB in .*, which has 0\.0 GB left: make room"):
-        with_states(
-            encoded, model_dir, cache=tmp_path / "s.npy", pad_id=tokenizer.pad_token_id, precision="fp32", tell=print
-        )
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_a_model_is_taught_from_start_to_end_and_the_teacher_is_asked_once(rows, config, model_dir, tmp_path):
     taught = replace(rows, unlabelled=["The bag never came.", LONG, "  ", "a \ud800 b"])
-    smaller, output = with_settings(config, model={"layers": 1}), tmp_path / "model"
-    train_until(7, taught, output, config=smaller, teacher=model_dir, first=("teacher", "teacher's states", "seed 1"))
-    train_until(9, taught, output, config=smaller, teacher=model_dir, first=("seed 1",))
-    model = train_model(taught, output, config=smaller, teacher=model_dir)
-    assert "some of whose layers this one started as, and whose hidden states it learnt; it also" in (
-        model.manifest.trained_on
-    )
+    output = tmp_path / "model"
+    train_until(7, taught, output, config=config, teacher=model_dir, first=("teacher", "seed 1"))
+    train_until(9, taught, output, config=config, teacher=model_dir, first=("seed 1",))
+    model = train_model(taught, output, config=config, teacher=model_dir)
+    n_texts = len(_texts_for_teacher(prepare_rows(taught, config=config), config=config))
+    assert f"which also gave targets for {n_texts} excerpts and unlabelled" in model.manifest.trained_on
     assert not output.with_name("model.run").exists()
     assert GapClassifier.load(output).predict(["The bag never came."])[0].labels is not None
 

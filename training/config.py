@@ -43,7 +43,6 @@ class OptimConfig(_Section):
     weight_decay: float = Field(ge=0)
     warmup: float = Share
     evidence_weight: float = Field(ge=0)
-    state_weight: float = Field(ge=0)
     patience: PositiveInt
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
     precision: Precision

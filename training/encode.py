@@ -27,15 +27,12 @@ class Encoded:
         target: Per gap, 0-1; soft where a teacher was asked. *Shape:* (5,).
         token_target: 1 where a token belongs to a gap's evidence. *Shape:* (n_tokens, 5).
         has_evidence: False where nobody marked any evidence, so that the tokens teach nothing.
-        states: A teacher's last hidden states, which the network's own should point along; None without them.
-            *Shape:* (n_tokens, hidden).
     """
 
     ids: list[int]
     target: FloatArray
     token_target: FloatArray
     has_evidence: bool
-    states: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,6 @@ class Batch:
         targets: *Shape:* (batch, 5).
         token_targets: *Shape:* (batch, seq, 5).
         token_weights: 1 at tokens that teach the evidence head. *Shape:* (batch, seq).
-        states: A teacher's last hidden states, 0 at padding; None without a teacher's. *Shape:* (batch, seq, hidden).
     """
 
     input_ids: Tensor
@@ -56,12 +52,10 @@ class Batch:
     targets: Tensor
     token_targets: Tensor
     token_weights: Tensor
-    states: Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """Return the batch on another device."""
-        parts = (getattr(self, name) for name in self.__slots__)
-        return Batch(*(part if part is None else part.to(device) for part in parts))
+        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
 def to_targets(examples: Sequence[Example]) -> npt.NDArray[np.bool_]:
@@ -114,7 +108,6 @@ def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
         targets=torch.from_numpy(np.stack([row.target for row in rows])),
         token_targets=torch.zeros((size, width, len(LABELS))),
         token_weights=torch.zeros((size, width)),
-        states=_pad_states(rows, width=width),
     )
     for index, row in enumerate(rows):
         length = len(row.ids)
@@ -123,16 +116,6 @@ def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
         batch.token_targets[index, :length] = torch.from_numpy(row.token_target)
         batch.token_weights[index, :length] = float(row.has_evidence)
     return batch
-
-
-def _pad_states(rows: Sequence[Encoded], *, width: int) -> Tensor | None:
-    states = [row.states for row in rows if row.states is not None]
-    if len(states) < len(rows):
-        return None
-    padded = torch.zeros((len(rows), width, states[0].shape[1]))
-    for index, state in enumerate(states):
-        padded[index, : len(state)] = torch.from_numpy(state.astype(np.float32))
-    return padded
 
 
 def _token_target(example: Example, offsets: Sequence[tuple[int, int]]) -> FloatArray:

@@ -72,7 +72,7 @@ class _Inference(nn.Module):
         self.network = network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network(input_ids, attention_mask)[:2]  # type: ignore[no-any-return]
+        return self.network(input_ids, attention_mask)  # type: ignore[no-any-return]
 
 
 def _trace(network: GapNetwork) -> Any:

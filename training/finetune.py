@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gapnlp.errors import ConfigError
 from gapnlp.metrics import average_precision
@@ -94,29 +94,15 @@ def predict_logits(
     return logits
 
 
-def loss_of(
-    outputs: tuple[Tensor, Tensor, Tensor], *, batch: Batch, evidence_weight: float, state_weight: float = 0.0
-) -> Tensor:
-    """Return binary cross-entropy of the text head plus the weighted losses of the evidence head and of the states.
+def loss_of(text_logits: Tensor, token_logits: Tensor, *, batch: Batch, evidence_weight: float) -> Tensor:
+    """Return binary cross-entropy of the text head plus the weighted one of the evidence head.
 
-    Nothing is re-weighted by class: that would ruin the calibration that prevalence estimates need. States are held
-    to a teacher's by the cosine between them (Sanh, Debut, Chaumond & Wolf, 2019, "DistilBERT").
-
-    Args:
-        outputs: What `GapNetwork` returned for the batch.
-        batch: The batch, with its targets.
-        evidence_weight: Weight of the evidence head's loss beside that of the text head.
-        state_weight: Weight of the mean distance (1 - cosine) to the teacher's states, where the batch has any.
+    Nothing is re-weighted by class: that would ruin the calibration that prevalence estimates need.
     """
-    text_logits, token_logits, states = (output.float() for output in outputs)
-    text = binary_cross_entropy_with_logits(text_logits, batch.targets)
-    per_token = binary_cross_entropy_with_logits(token_logits, batch.token_targets, reduction="none").mean(-1)
+    text = binary_cross_entropy_with_logits(text_logits.float(), batch.targets)
+    per_token = binary_cross_entropy_with_logits(token_logits.float(), batch.token_targets, reduction="none").mean(-1)
     tokens = (per_token * batch.token_weights).sum() / batch.token_weights.sum().clamp(min=1)
-    loss = text + evidence_weight * tokens
-    if batch.states is None:
-        return loss
-    distance = 1 - cosine_similarity(states, batch.states, dim=-1)
-    return loss + state_weight * (distance * batch.attention_mask).sum() / batch.attention_mask.sum()
+    return text + evidence_weight * tokens
 
 
 class _Run:
@@ -191,13 +177,8 @@ class _Run:
 
     def _step(self, batch: Batch) -> float:
         with autocast(self.config.precision):
-            outputs = self.network(batch.input_ids, batch.attention_mask)
-        loss = loss_of(
-            outputs,
-            batch=batch,
-            evidence_weight=self.config.evidence_weight,
-            state_weight=self.config.state_weight,
-        )
+            text_logits, token_logits = self.network(batch.input_ids, batch.attention_mask)
+        loss = loss_of(text_logits, token_logits, batch=batch, evidence_weight=self.config.evidence_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from gapnlp.engines.torch import without_progress_bar
-from gapnlp.errors import ConfigError
 from gapnlp.model_dir import EVIDENCE_HEAD, WEIGHTS
 from gapnlp.taxonomy import LABELS
 from training.config import Weights
 
 HEAD_SEED = 0
-_LAYER = re.compile(r"\.layer\.(\d+)\.")
 SMALL = 4096  # matrices with fewer elements save no space worth a digit
 
 
@@ -68,51 +64,10 @@ class GapNetwork(nn.Module):
         network._freeze(frozen_layers)
         return network
 
-    @classmethod
-    def from_teacher(cls, teacher: Path, *, layers: int, dropout: float, frozen_layers: int) -> GapNetwork:
-        """Make a smaller network out of a trained one: layers spread evenly over it, and both its heads.
-
-        Its last layer is the teacher's last, so that the heads read what they know (Sanh et al., 2019, "DistilBERT",
-        take every other layer).
-
-        Args:
-            teacher: A model directory.
-            layers: So many of its layers are taken (0: all).
-            dropout: See `from_encoder`.
-            frozen_layers: See `from_encoder`; counted among those that are taken.
-
-        Raises:
-            ConfigError: The teacher has fewer layers, or they cannot be told from their names.
-        """
-        n_layers = AutoConfig.from_pretrained(teacher).num_hidden_layers
-        stored = load_file(teacher / WEIGHTS)
-        if layers > n_layers or not any(_LAYER.search(name) for name in stored):
-            raise ConfigError(
-                f"model.layers is {layers}, but the teacher {teacher.name} has {n_layers} that could be taken one by "
-                "one: lower it, or add  --set optim.state_weight=0  to start from the encoder"
-            )
-        network = cls.from_encoder(str(teacher), layers=layers, dropout=dropout, frozen_layers=frozen_layers)
-        taken = np.linspace(n_layers - 1, 0, layers or n_layers).round().astype(int).tolist()[::-1]
-        weights = {}
-        for name, tensor in stored.items():
-            layer = _LAYER.search(name)
-            if layer is None:
-                weights[name] = tensor
-            elif int(layer[1]) in taken:
-                weights[_LAYER.sub(f".layer.{taken.index(int(layer[1]))}.", name)] = tensor
-        network.text.load_state_dict(weights)
-        network.evidence.load_state_dict(load_file(teacher / EVIDENCE_HEAD))
-        return network
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is read in ids and mask of shape (batch, seq).
-
-        Returns:
-            Text logits (batch, 5), token logits (batch, seq, 5) and the last hidden states (batch, seq, hidden).
-        """
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return text logits (batch, 5) and token logits (batch, seq, 5) for ids and mask of shape (batch, seq)."""
         output = self.text(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-        states = output.hidden_states[-1]
-        return output.logits, self.evidence(states), states
+        return output.logits, self.evidence(output.hidden_states[-1])
 
     def _freeze(self, n_layers: int) -> None:
         frozen = tuple(f".layer.{index}." for index in range(n_layers))

@@ -38,7 +38,7 @@ from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
 from training.config import ModelConfig, TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
-from training.distil import check_same_encoder, soften, teacher_proba, with_states
+from training.distil import soften, teacher_proba
 from training.encode import Encoded, encode_examples, to_targets
 from training.encoder import resolve_encoder
 from training.excerpt import draw_excerpts
@@ -95,36 +95,26 @@ def train_model(
         rows: What to learn from, and what to hold out.
         output: Where the model goes.
         config: The settings.
-        teacher: A model directory whose probabilities are blended into the targets; where `optim.state_weight` is
-            above 0, the model also starts as some of its layers and learns its hidden states.
+        teacher: A model directory whose probabilities are blended into the targets.
         restart: Begin again, whatever checkpoints there are.
         listen: Called after every step with what is being done (such as `seed 1`) and the progress.
 
     Raises:
         CorpusError: The rows cannot be trained on.
-        ConfigError: Checkpoints of another run are in the way, unlabelled texts came without a teacher, or a teacher
-            that the model would start from is of another encoder or came without rows for validation.
+        ConfigError: Checkpoints of another run are in the way, or unlabelled texts came without a teacher.
         ModelError: The exported model does not give the labels of the trained one.
     """
     check_replaceable(output)
     if teacher is not None:
         load_model_dir(teacher)
-        if config.optim.state_weight and not rows.validation:
-            raise ConfigError(
-                "got a teacher without rows for validation: the model starts as part of the teacher, which may have "
-                "learnt any rows that would be held out here. Name rows that it never saw with --validation"
-            )
     rows = prepare_rows(rows, config=config)
     if rows.unlabelled and teacher is None:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
     base = resolve_encoder(config.model.base)
     tokenizer = _load_tokenizer(base, config=config.model)
-    if teacher is not None and config.optim.state_weight:
-        check_same_encoder(teacher, base)
-    network = _new_network(base, config=config, teacher=teacher)
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
     encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, run_dir=run_dir, listen=listen)
-    _train_seeds(network, encoded, config=config, run_dir=run_dir, listen=listen)
+    network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
     network.round_weights(weights=config.model.weights)
     manifest = Manifest(
         name=config.model.name,
@@ -235,10 +225,8 @@ def _describe(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | Non
     if teacher is not None:
         name = load_model_dir(teacher).name
         words += f" Their targets are blended with the probabilities of {name}, another model"
-        if config.optim.state_weight:
-            words += ", some of whose layers this one started as, and whose hidden states it learnt"
         n_texts = len(_texts_for_teacher(rows, config=config))
-        words += f"; it also gave targets for {n_texts:,} excerpts and unlabelled comments." if n_texts else "."
+        words += f", which also gave targets for {n_texts:,} excerpts and unlabelled comments." if n_texts else "."
     return words
 
 
@@ -291,15 +279,6 @@ def _encode(
         *soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight),
         *soften([_without_evidence(row) for row in encode(unlabelled)], proba[len(train) :], soft_weight=1.0),
     ]
-    if config.optim.state_weight:
-        taught = with_states(
-            taught,
-            teacher,
-            cache=run_dir / "states.npy",
-            pad_id=tokenizer.pad_token_id,
-            precision=precision,
-            tell=lambda n_done: listen("teacher's states", Progress(n_done, n_texts)),
-        )
     return Rows(taught, validation, tokenizer.pad_token_id)
 
 
@@ -317,18 +296,13 @@ def _without_evidence(row: Encoded) -> Encoded:
     return replace(row, has_evidence=False)
 
 
-def _new_network(base: str, *, config: TrainingConfig, teacher: Path | None) -> GapNetwork:
-    """Return the network before training: part of the teacher where its states are learnt, else of the encoder."""
-    layers, dropout, frozen = config.model.layers, config.model.dropout, config.model.frozen_layers
-    if teacher is not None and config.optim.state_weight:
-        return GapNetwork.from_teacher(teacher, layers=layers, dropout=dropout, frozen_layers=frozen)
-    return GapNetwork.from_encoder(base, layers=layers, dropout=dropout, frozen_layers=frozen)
-
-
-def _train_seeds(network: GapNetwork, rows: Rows, *, config: TrainingConfig, run_dir: Path, listen: Listener) -> None:
-    """Train once per seed; leave the average of the runs in the network, or the best one where it does not help."""
+def _train_seeds(rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path, listen: Listener) -> GapNetwork:
+    """Train once per seed; return the average of the runs, or the best one where averaging does not help."""
     device = find_device()
     candidates: list[dict[str, torch.Tensor]] = []
+    network = GapNetwork.from_encoder(
+        base, layers=config.model.layers, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers
+    )
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for seed in config.optim.seeds:
         network.load_state_dict(start)
@@ -347,6 +321,7 @@ def _train_seeds(network: GapNetwork, rows: Rows, *, config: TrainingConfig, run
     best = int(np.argmax(scores))
     logger.info("validation per seed, then of their average: %s", ", ".join(f"{score:.4f}" for score in scores))
     network.load_state_dict(candidates[best])
+    return network
 
 
 def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: TrainingConfig) -> ModelDir:

@@ -26,7 +26,7 @@ def train(
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="A larger model directory to start from and to learn from; it must not know --validation."),
+        typer.Option(help="A larger model directory to learn from as well."),
     ] = None,
     unlabelled: Annotated[
         list[Path] | None, typer.Option(help="Texts without labels, for the teacher to speak on, mostly in excerpts.")

@@ -2,15 +2,18 @@
 
 Connections are kept alive. In a closed loop each client sends its next request when the last one is answered; in an
 open loop requests leave at a steady rate whatever the server does, and one that finds no free connection opens one.
-Times are taken where the request is handed to the kernel and where the last byte of the answer arrives.
+Times are taken where the request is handed to the kernel and where the last byte of the answer arrives. Python's
+collector rests meanwhile: it walks over all the samples, and its pauses would be counted as the server's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +151,8 @@ async def closed_loop(port: int, requests: Iterable[bytes], *, n_clients: int) -
             samples.append(await connection.send(index, request))
         connection.close()
 
-    await asyncio.gather(*(client() for _ in range(n_clients)))
+    with _without_collector():
+        await asyncio.gather(*(client() for _ in range(n_clients)))
     return samples
 
 
@@ -177,17 +181,29 @@ async def open_loop(port: int, requests: Iterator[bytes], *, rate: float, second
         free.append(connection)
 
     began, index = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - began) < seconds:
-        while index < elapsed * rate:
-            task = asyncio.create_task(one(index, next(requests)))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            index += 1
-        await asyncio.sleep(0.001)
-    await asyncio.gather(*tasks)
+    with _without_collector():
+        while (elapsed := time.perf_counter() - began) < seconds:
+            while index < elapsed * rate:
+                task = asyncio.create_task(one(index, next(requests)))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                index += 1
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*tasks)
     for connection in free:
         connection.close()
     return samples
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def percentile(samples: Sequence[Sample], share: float) -> float:

@@ -1,6 +1,7 @@
 """`/v1/classify`: what is read, what is answered, what is kept."""
 
 import asyncio
+import gc
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from service_world import BrokenEngine, SlowEngine, fake_world, shipped_world, w
 
 from gapnlp.taxonomy import LABELS, load_taxonomy
 from gapnlp.text import hash_text
+from serve.middleware.disconnect import while_connected
 
 GRIEVANCE = "They promised a call back within a day. That was two weeks ago."
 
@@ -226,6 +228,27 @@ def test_a_full_queue_is_a_429_before_the_body_is_read_and_probes_are_still_answ
         assert probes == [200] * 4
         assert set(statuses) == {200, 429}
         assert "gapnlp_shed_total" in world.get("/metrics").text
+
+
+def test_a_request_that_was_watched_leaves_nothing_for_the_collector():
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def answer():
+        return await while_connected(receive, asyncio.sleep(0.15, "answer"))
+
+    async def requests():
+        answers = await asyncio.gather(*(answer() for _ in range(5)))
+        await asyncio.sleep(0.01)
+        return answers
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(requests()) == ["answer"] * 5
+        assert [thing for thing in gc.get_objects() if type(thing).__name__ == "_Watch"] == []
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_left_before_its_turn_costs_nothing(tmp_path):

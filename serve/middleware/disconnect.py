@@ -78,6 +78,7 @@ class _Watch:
             pass
 
     def _stop(self, watcher: asyncio.Task[None]) -> None:
+        self._watcher = None  # its traceback leads back here: the collector would have to find all of this request
         # The timer is gone once nobody waits any more: what comes after that must not cancel what the task does next.
         if self._timer and not watcher.cancelled() and not watcher.exception():
             self.is_gone = True

@@ -24,10 +24,7 @@ def train(
         list[Path] | None,
         typer.Option(help="Rows that fit probabilities and thresholds; as in real archives."),
     ] = None,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="A larger model directory to learn from as well."),
-    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="A larger model directory to learn from as well.")] = None,
     unlabelled: Annotated[
         list[Path] | None, typer.Option(help="Texts without labels, for the teacher to speak on, mostly in excerpts.")
     ] = None,

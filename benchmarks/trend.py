@@ -22,7 +22,7 @@ from gapnlp.model_dir import load_model_dir
 from gapnlp.prevalence import Moments, fit_gap_scores, score_texts
 from gapnlp.prevalence.alert import Alert, find_changes
 from gapnlp.prevalence.comparison import compare_segments
-from gapnlp.prevalence.gap_score import GapScore, ValidationScores
+from gapnlp.prevalence.gap_score import GapScore, ValidationScores, fit_gap_rows
 from gapnlp.prevalence.scale import ScoreScale
 from gapnlp.prevalence.segment import estimate_segments
 from gapnlp.prevalence.trend import estimate_trend
@@ -67,7 +67,7 @@ class World:
         counts = np.array([self._count(share, int(n)) for share, n in zip(shares, sizes, strict=True)])
         total = counts.sum(axis=0)
         sample = self.rng.choice(len(total), size=N_FITTED, p=total / total.sum())
-        scores = fit_gap_scores(self.rows.proba[sample], validation)
+        scores = fit_gap_scores(self.rows.proba[sample], fit_gap_rows(validation))
         h = score_texts(self.rows.proba, scores)[:, self.gap]
         n = counts.sum(axis=1)
         mean = counts @ h / np.maximum(n, 1)

@@ -11,6 +11,11 @@ from training.config import TrainingConfig, dump_config, load_config
 RECIPE = Path(__file__).parent.parent / "training" / "recipe.toml"
 
 
+@pytest.mark.parametrize("path", sorted(set(RECIPE.parent.glob("*.toml")) - {RECIPE}), ids=lambda path: path.stem)
+def test_every_file_beside_the_recipe_changes_something_in_it(path):
+    assert load_config(path) != load_config()
+
+
 def test_the_recipe_alone_is_complete():
     assert load_config().model_dump() == tomllib.loads(RECIPE.read_text(encoding="utf-8"))
 
@@ -22,6 +27,11 @@ def test_a_file_changes_what_it_names_and_an_override_goes_before_it(tmp_path):
     assert (config.optim.epochs, config.optim.batch_size, config.optim.seeds) == (9, 4, [3, 4])
     assert config.model.base == "some/encoder"
     assert config.data == load_config().data
+
+
+@pytest.mark.parametrize("given", ["1.10", '"1.10"', " 1.10 "])
+def test_a_version_that_looks_like_a_number_stays_what_was_written(given):
+    assert load_config(overrides=[f"model.version={given}"]).model.version == "1.10"
 
 
 @pytest.mark.parametrize(

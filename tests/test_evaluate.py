@@ -1,12 +1,14 @@
 """Measuring a model: as shipped, fairly on its own calibration rows, and next to others."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
 
 from gapnlp.cli.main import app
 from gapnlp.model_dir import load_model_dir
+from training.card import CARD, EVALUATION
 from training.evaluate import compare, evaluate_model, gather_contenders, read_evaluation_set
 
 
@@ -45,6 +47,29 @@ def test_contenders_are_compared_in_one_table(model_dir, rows):
     table = compare(gather_contenders({"one": model, "two": model}, train=[], encoder=""), rows)
     assert table["one"] == table["two"]
     assert "macro_f1_six" in table["one"]
+
+
+def test_what_another_model_was_compared_with_comes_along(trained, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        shutil.copytree(trained.path, folder)
+
+    def evaluate(model, data, *options):
+        done = CliRunner().invoke(app, ["evaluate", str(model), str(data), "--save", *options])
+        assert done.exit_code == 0, done.output
+        return json.loads((model / EVALUATION).read_text(encoding="utf-8"))["sets"][data.stem]["comparison"]
+
+    few = tmp_path / "validation.jsonl"
+    lines = trained.validation.read_text(encoding="utf-8").splitlines(keepends=True)
+    few.write_text("".join(lines[:50]), encoding="utf-8")
+    known = evaluate(other, trained.validation, "--against", str(trained.path))
+    assert list(known) == ["other", "tiny"]
+    assert evaluate(one, few, "--against", str(other)).keys() == {"one", "other"}, "of other rows nothing is known"
+    table = evaluate(one, trained.validation, "--against", str(other))
+    assert table == {**known, "one": known["other"]}
+    assert list(table) == ["one", "other", "tiny"]
+    assert "| tiny | 0." in (one / CARD).read_text(encoding="utf-8")
+    assert evaluate(one, trained.validation) == table, "measured again alone, it keeps its table"
 
 
 def test_the_command_prints_json_for_programs(model_dir, rows_file):

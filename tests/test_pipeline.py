@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 import zipfile
 from dataclasses import replace
@@ -11,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from training_world import Stopped, train_until
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
-from gapnlp.calibration import sigmoid
-from gapnlp.classifier import GapClassifier
 from gapnlp.cli.main import app
 from gapnlp.errors import ConfigError, CorpusError, ModelError, ModelNotFoundError
 from gapnlp.metrics import evidence_token_f1, word_offsets
-from gapnlp.model_dir import GRAPH, MANIFEST, load_model_dir
+from gapnlp.model_dir import EVIDENCE_HEAD, GRAPH, MANIFEST, WEIGHTS, load_model_dir, write_json
 from gapnlp.taxonomy import LABELS
-from training import distil
 from training.calibrate import (
     EVIDENCE_THRESHOLDS,
     evidence_spans,
@@ -33,17 +33,13 @@ from training.calibrate import (
 from training.cli.train import _shown
 from training.config import load_config
 from training.corpus import Example, read_examples
-from training.distil import soften, teacher_proba
-from training.encode import Encoded, encode_examples
+from training.encode import encode_examples
 from training.encoder import MPNET_PARTS, resolve_encoder
-from training.excerpt import draw_excerpts
 from training.export import export_graph
 from training.finetune import Progress, Rows, validate
 from training.network import GapNetwork
 from training.pipeline import (
     TrainingRows,
-    _encode,
-    _texts_for_teacher,
     _train_seeds,
     check_parity,
     prepare_rows,
@@ -59,28 +55,6 @@ def config(settings):
 @pytest.fixture(scope="module")
 def rows(read_corpus):
     return TrainingRows(train=read_corpus("train", 100), validation=read_corpus("validation", 60))
-
-
-class Stopped(Exception):  # noqa: N818  it is no error
-    """Raised by a listener in the place of a person's Ctrl-C."""
-
-
-def train_until(step, rows, output, *, first=("seed 1",), **options):
-    """Train to a step and stop there; return the steps that were told, of the stages that are expected."""
-    told, stages = [], []
-
-    def listen(stage, progress):
-        stages.append(stage)
-        if progress.loss is None:
-            return
-        told.append(progress.step)
-        if progress.step >= step and (step % 7 or progress.validation is not None):
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        train_model(rows, output, listen=listen, **options)
-    assert tuple(dict.fromkeys(stages)) == first
-    return told
 
 
 # The whole run
@@ -160,6 +134,51 @@ def test_a_run_that_never_finished_an_epoch_is_in_nobodys_way(rows, config, tmp_
     assert train_until(1, replace(rows, train=rows.train[:-1]), tmp_path / "model", config=config) == [1]
 
 
+# Going on from a model directory
+
+
+def test_a_network_takes_both_heads_of_a_model_directory(model_dir):
+    weights = {**load_file(model_dir / WEIGHTS), **load_file(model_dir / EVIDENCE_HEAD)}
+    network = GapNetwork.from_encoder(str(model_dir), layers=0, dropout=0.0, frozen_layers=0)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name.partition(".")[2]].float(), atol=0, rtol=0, msg=name)
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_a_model_directory(model_dir, rows, settings, encoder_dir, tmp_path):
+    config = load_config(overrides=[*settings, f'model.base="{model_dir.as_posix()}"', "optim.epochs=1"])
+    told = []
+    model = train_model(rows, tmp_path / "model", config=config, listen=lambda _, progress: told.append(progress))
+    assert told[0].loss < 0.9 * first_loss(rows, settings, tmp_path / "new"), "it knows something from the start"
+    assert model.manifest.base == encoder_dir.as_posix(), "the encoder that it all began with"
+    now, before = model.manifest.trained_on.split("\n\n")
+    assert now.endswith("Training began from the weights of tiny@1.0.")
+    assert before == f"tiny@1.0 before that: {load_model_dir(model_dir).manifest.trained_on}"
+
+
+def first_loss(rows, settings, output):
+    losses = []
+
+    def listen(_stage, progress):
+        losses.append(progress.loss)
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train_model(rows, output, config=load_config(overrides=settings), listen=listen)
+    return losses[0]
+
+
+def test_another_model_at_the_same_place_is_another_run(model_dir, rows, settings, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(model_dir, base)
+    config = load_config(overrides=[*settings, f'model.base="{base.as_posix()}"', "optim.epochs=2"])
+    train_until(7, rows, tmp_path / "model", config=config)
+    manifest = json.loads((base / MANIFEST).read_text(encoding="utf-8"))
+    write_json(base / MANIFEST, {**manifest, "version": "1.1"})
+    with pytest.raises(ConfigError, match=r"model\.run holds checkpoints of a run with other"):
+        train_model(rows, tmp_path / "model", config=config)
+
+
 # What is refused before anything is trained
 
 
@@ -188,7 +207,7 @@ def test_unlabelled_texts_need_a_teacher(rows, config, tmp_path):
 
 def test_a_teacher_that_is_not_there_is_refused(rows, config, tmp_path):
     options = {"error": ModelNotFoundError, "match": "no model directory '.*absent'", "config": config}
-    refused(rows, tmp_path / "m", teacher=tmp_path / "absent", **options)
+    refused(rows, tmp_path / "m", teachers=[tmp_path / "absent"], **options)
 
 
 def test_an_output_that_is_no_model_is_refused_and_kept(rows, config, tmp_path):
@@ -276,107 +295,6 @@ def test_of_two_seeds_and_their_average_the_best_is_kept(rows, settings, encoder
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, best[name], atol=1e-6, rtol=0, msg=name)
     assert ", ".join(f"{score:.4f}" for score in scores) in caplog.text
-
-
-# The teacher
-
-
-def test_targets_are_blended_by_the_weight():
-    target = np.array([1, 0, 0, 0, 1], dtype=np.float32)
-    row = Encoded([1], target, np.zeros((1, 5), dtype=np.float32), has_evidence=True)
-    soft = np.array([[0.5, 0.5, 0, 1, 1]])
-    (quarter,) = soften([row], soft, soft_weight=0.25)
-    np.testing.assert_allclose(quarter.target, [0.875, 0.125, 0, 0.25, 1])
-    assert quarter.target.dtype == np.float32
-    assert quarter.ids == row.ids
-    np.testing.assert_array_equal(soften([row], soft, soft_weight=0.0)[0].target, target)
-    np.testing.assert_array_equal(soften([row], soft, soft_weight=1.0)[0].target, soft[0])
-    np.testing.assert_array_equal(row.target, [1, 0, 0, 0, 1])
-
-
-def test_the_teacher_is_asked_once(model_dir, real_texts, tmp_path):
-    classifier = GapClassifier.load(model_dir, engine="openvino-f32")
-    cache, texts, told = tmp_path / "teacher.npy", real_texts[:10], []
-    proba = teacher_proba(model_dir, texts, cache=cache, precision="fp32", tell=told.append)
-    assert told == [10]
-    expected = sigmoid(np.stack([reading.logits for reading in classifier.read(texts)]))
-    np.testing.assert_allclose(proba, expected, atol=1e-4)
-    again = teacher_proba(tmp_path / "absent", texts, cache=cache, precision="fp32", tell=print)
-    np.testing.assert_array_equal(again, proba)
-    with pytest.raises(ModelNotFoundError):  # other texts are asked about again
-        teacher_proba(tmp_path / "absent", texts[:9], cache=cache, precision="fp32", tell=print)
-    assert [path.name for path in tmp_path.iterdir()] == ["teacher.npy"]
-
-
-def test_answers_that_were_not_written_whole_are_not_taken_for_answers(model_dir, real_texts, tmp_path, monkeypatch):
-    def stop(handle, _proba):
-        handle.write(b"\x93NUMPY")
-        raise Stopped
-
-    cache = tmp_path / "teacher.npy"
-    with monkeypatch.context() as patch:
-        patch.setattr(distil.np, "save", stop)
-        with pytest.raises(Stopped):
-            teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32", tell=print)
-    assert teacher_proba(model_dir, real_texts[:2], cache=cache, precision="fp32", tell=print).shape == (2, 5)
-
-
-LONG = "The bag never came in the end. Nobody rang me about it. I had to buy all my clothes again."
-
-
-@pytest.mark.parametrize("unlabelled", [[], ["The bag never came.", LONG]])
-def test_a_teacher_speaks_on_labelled_and_unlabelled_rows(model_dir, rows, config, encoder_dir, tmp_path, unlabelled):
-    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
-    part = replace(rows, train=rows.train[:8], unlabelled=unlabelled)
-    stages = []
-    options = {
-        "tokenizer": tokenizer,
-        "config": config,
-        "run_dir": tmp_path,
-        "listen": lambda *told: stages.append(told),
-    }
-    alone = _encode(replace(part, unlabelled=()), teacher=None, **options)
-    taught = _encode(part, teacher=model_dir, **options)
-    excerpts = draw_excerpts([*(example.text for example in part.train), *unlabelled], n=1, seed=1)
-    texts = [*(example.text for example in part.train), *unlabelled[:1], *excerpts]
-    assert len(taught.train) == len(texts)
-    assert stages == [("teacher", Progress(len(texts), len(texts)))]
-    assert any(excerpt in LONG for excerpt in excerpts) is bool(unlabelled)
-    proba = teacher_proba(model_dir, texts, cache=tmp_path / "again.npy", precision="fp32", tell=print)
-    for own, row, soft in zip(alone.train, taught.train[:8], proba, strict=False):
-        np.testing.assert_allclose(row.target, (own.target + soft) / 2, atol=1e-6)
-        assert row.has_evidence is own.has_evidence
-    for row, soft in zip(taught.train[8:], proba[8:], strict=True):
-        np.testing.assert_allclose(row.target, soft, atol=1e-6)
-        assert row.has_evidence is False
-    for row, other in zip(taught.validation, alone.validation, strict=True):
-        np.testing.assert_array_equal(row.target, other.target)
-
-
-def test_no_excerpt_is_a_text_that_is_held_out_or_known_whatever_its_white_space(rows, config):
-    first, second = "Two hours late and no apology.", "Never again will we come."
-    train = Example("x", f"{first} {second}", ("delivery",))
-    part = replace(rows, train=[train])
-    assert set(_texts_for_teacher(part, config=config)) < {first, second}
-    for text in (first, second):
-        held = Example("y", f" {text.replace(' ', '  ')}", ())
-        for name in ("train", "validation", "calibration"):
-            parts = {"train": [train], "validation": rows.validation, "calibration": ()}
-            whole = replace(rows, **{**parts, name: [*parts[name], held]})
-            assert text not in _texts_for_teacher(whole, config=config)
-
-
-@pytest.mark.slow
-def test_a_model_is_taught_from_start_to_end_and_the_teacher_is_asked_once(rows, config, model_dir, tmp_path):
-    taught = replace(rows, unlabelled=["The bag never came.", LONG, "  ", "a \ud800 b"])
-    output = tmp_path / "model"
-    train_until(7, taught, output, config=config, teacher=model_dir, first=("teacher", "seed 1"))
-    train_until(9, taught, output, config=config, teacher=model_dir, first=("seed 1",))
-    model = train_model(taught, output, config=config, teacher=model_dir)
-    n_texts = len(_texts_for_teacher(prepare_rows(taught, config=config), config=config))
-    assert f"which also gave targets for {n_texts} excerpts and unlabelled" in model.manifest.trained_on
-    assert not output.with_name("model.run").exists()
-    assert GapClassifier.load(output).predict(["The bag never came."])[0].labels is not None
 
 
 # Calibration
@@ -476,9 +394,9 @@ def test_progress_is_one_line_per_seed_on_a_terminal(monkeypatch, capsys):
     assert "5/5" in shown
     assert "\x1b[1A" not in shown, "no frame is higher than one line"
     with _shown() as listen:
-        listen("teacher", Progress(2, 3))
+        listen("teacher 1", Progress(2, 3))
     shown = capsys.readouterr().err
-    assert "teacher " in shown
+    assert "teacher 1" in shown
     assert "2/3" in shown
     assert "loss" not in shown
 
@@ -489,11 +407,11 @@ def test_without_a_terminal_a_line_per_epoch_is_all(monkeypatch, capsys):
     with _shown() as listen:
         listen("seed 1", Progress(5, 5, 0.5))
         listen("seed 1", Progress(5, 5, 0.5, 0.25))
-        listen("teacher", Progress(1, 2))
-        listen("teacher", Progress(2, 2))
+        listen("teacher 1", Progress(1, 2))
+        listen("teacher 1", Progress(2, 2))
     assert [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()] == [
         "seed 1 step 5/5 loss 0.5000 validation average precision 0.2500",
-        "teacher 2 texts read",
+        "teacher 1 2 texts read",
     ]
 
 

@@ -22,6 +22,7 @@ from gapnlp.prevalence.estimate import (
     score_texts,
     to_frame,
 )
+from gapnlp.prevalence.gap_score import fit_gap_rows
 from gapnlp.taxonomy import LABELS
 
 RATES = np.array([0.05, 0.15, 0.55, 0.10, 0.30])
@@ -175,7 +176,7 @@ def test_moments_are_those_of_each_group():
 
 def test_scores_of_texts_are_those_of_each_gap(validation):
     proba, _ = drawn(50, shares=RATES, seed=10)
-    scores = fit_gap_scores(proba, validation)
+    scores = fit_gap_scores(proba, fit_gap_rows(validation))
     assert [s.label for s in scores] == list(LABELS)
     texts = score_texts(proba, scores)
     assert texts.shape == (50, 5)

@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 
 from gapnlp.cli.main import _new_app
 from gapnlp.errors import ConfigError
+from gapnlp.text import hash_text
 from serve.cli.keys import app as keys
 from serve.cli.keys import create
 from serve.cli.serve import serve
 from serve.cli.settings import HIDDEN, settings, shown
 from serve.cli.store import app as store
 from serve.settings import Settings
-from serve.store import Origin, Store, StoredPrediction
+from serve.store import Feedback, Origin, Store, StoredPrediction
 
 NOW = datetime.now(UTC)
 HEAVY = {
@@ -185,12 +186,12 @@ def test_a_value_that_cannot_be_used_is_told_by_its_variable(monkeypatch):
 # gapnlp store
 
 
-def add_prediction(opened, id_, *, days):
+def add_prediction(opened, id_, *, days=0, text=None, kept=False):
     origin = Origin(
         id=id_,
         created_at=NOW - timedelta(days=days),
-        text_hash="0" * 64,
-        text=None,
+        text_hash=hash_text(text or id_),
+        text=text if kept else None,
         source="api",
         fingerprint="tiny",
     )
@@ -221,6 +222,32 @@ def test_prune_deletes_what_is_older_than_the_settings_or_the_option_say(opened,
     assert sorted(kept(opened, "day 10", "day 50", "day 70")) == ["day 10", "day 50"]
     assert "older than 30 days: 1 predictions" in run("store", "prune", "--retention-days", "30")[1]
     assert kept(opened, "day 10", "day 50") == ["day 10"]
+
+
+def test_feedback_comes_back_as_rows_to_train_on(opened, tmp_path):
+    from training.corpus import read_examples
+    from training.join import join_labels
+
+    add_prediction(opened, "kept", text="They lost it.", kept=True)
+    add_prediction(opened, "bare", text="A fee\nfor that?")
+    add_prediction(opened, "none", text="Where is it?")
+    with opened.begin() as conn:
+        for id_, labels in (("kept", ("delivery",)), ("bare", ("policy",)), ("none", ())):
+            given = Feedback(id=f"of {id_}", prediction_id=id_, created_at=NOW, labels=labels)
+            opened.feedback.add(conn, given)
+    out, err = run("store", "feedback")
+    assert "3 rows; 2 without their texts" in err
+    path, copy = tmp_path / "feedback.jsonl", tmp_path / "tickets.csv"
+    path.write_text(out, encoding="utf-8")
+    copy.write_text('text\n"A fee  for that?"\nWhere is it?\nThey lost it.\n', encoding="utf-8")
+    joined = join_labels(path, [copy])
+    assert {(row["text"], *row["labels"]) for row in joined.rows} == {
+        ("They lost it.", "delivery"),
+        ("A fee  for that?", "policy"),
+        ("Where is it?",),
+    }
+    path.write_text("".join(line for line in out.splitlines(keepends=True) if "lost" in line), encoding="utf-8")
+    assert [(e.text, e.labels) for e in read_examples([path])] == [("They lost it.", ("delivery",))]
 
 
 def test_migrate_makes_the_tables(tmp_path):

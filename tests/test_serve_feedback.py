@@ -1,7 +1,6 @@
 """`/v1/feedback` and `/v1/gaps`."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -22,11 +21,8 @@ def id_(world):
 
 
 def kept(world, feedback_id):
-    now = datetime.now(UTC)
-    since, until = now - timedelta(days=1), now + timedelta(days=1)
-    between = world.service.store.feedback.between
-    rows = world.run(world.service.writer.read(lambda conn: between(conn, since=since, until=until, limit=1000)))
-    (row,) = [row for row in rows if row.id == feedback_id]
+    words = world.run(world.service.writer.read(lambda conn: list(world.service.store.feedback.last_words(conn))))
+    (row,) = [word.feedback for word in words if word.feedback.id == feedback_id]
     return row
 
 

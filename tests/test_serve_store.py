@@ -18,6 +18,7 @@ from gapnlp.records import Evidence, Prediction
 from serve.store import (
     Delivery,
     Feedback,
+    LastWord,
     Origin,
     Pruned,
     Store,
@@ -120,16 +121,22 @@ def test_the_same_id_twice_is_refused_without_telling_the_text(store):
     assert "p1" not in told
 
 
-def test_feedback_is_kept_and_found_by_time(store):
-    given = Feedback(id="f1", prediction_id="p1", created_at=NOW, labels=("policy",), author="ada", comment="see\0")
-    none = Feedback(id="f2", prediction_id="p1", created_at=NOW + DAY, labels=())
+def test_the_last_word_on_each_prediction_holds(store):
+    first = Feedback(id="f1", prediction_id="p1", created_at=NOW, labels=("policy",), author="ada", comment="see\0")
+    later = Feedback(id="f0", prediction_id="p1", created_at=NOW + DAY, labels=())
+    other = Feedback(id="f3", prediction_id="p2", created_at=NOW, labels=("delivery", "policy"))
+    same_moment = replace(other, id="f4", labels=("customer",))
+    silent, told = prediction(text=None), prediction("p2", text="Nobody called back.")
     with store.begin() as conn:
-        store.predictions.add(conn, [prediction()])
-        store.feedback.add(conn, given)
-        store.feedback.add(conn, none)
+        store.predictions.add(conn, [silent, told, prediction("p3")])
+        for feedback in (later, first, same_moment, other):
+            store.feedback.add(conn, feedback)
     with store.read() as conn:
-        found = store.feedback.between(conn, since=NOW, until=NOW + 2 * DAY, limit=10)
-    assert found == [replace(given, comment="see\ufffd"), none]
+        found = list(store.feedback.last_words(conn))
+    assert found == [
+        LastWord(same_moment, told.text_hash, "Nobody called back.", told.source),
+        LastWord(later, silent.text_hash, None, silent.source),
+    ]
 
 
 def test_feedback_on_an_unknown_prediction_is_refused(store):

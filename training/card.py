@@ -25,6 +25,14 @@ def read_evaluation(model: ModelDir) -> dict[str, Any]:
     return {"model": model.name, "weights": _weights(model), "sets": {}}
 
 
+def read_comparison(model: ModelDir, rows: str) -> dict[str, Any]:
+    """Return what was measured next to this very model on these rows, given by their digest, by its name."""
+    for figures in read_evaluation(model)["sets"].values():
+        if figures.get("rows") == rows:
+            return dict(figures.get("comparison", {}))
+    return {}
+
+
 def save_evaluation(model: ModelDir, evaluation: Mapping[str, Any]) -> None:
     """Write `evaluation.json` and the card made of it."""
     write_json(model.path / EVALUATION, evaluation)

@@ -24,7 +24,7 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """What is trained; see `recipe.toml` for each setting."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^([a-z0-9][a-z0-9._-]*)?$")
     version: str = Field(pattern=r"^[0-9A-Za-z.+-]+$")
     base: str
     layers: int = Field(ge=0)
@@ -82,8 +82,9 @@ def load_config(path: Path | None = None, *, overrides: Sequence[str] = ()) -> T
     """Read the settings: the shipped recipe, then a file, then overrides.
 
     Args:
-        path: A TOML file that changes some or all settings of the recipe; None for the recipe as it is.
-        overrides: `section.name=value`, the value in TOML; a bare word is taken as a string.
+        path: A TOML file that changes some or all settings of the recipe, or the name of one that is shipped beside
+            it, such as `further`; None for the recipe as it is.
+        overrides: `section.name=value`, the value in TOML; a bare word, and whatever stands for a text, is a string.
 
     Raises:
         ConfigError: A setting is unknown, of the wrong kind or out of its range.
@@ -91,7 +92,7 @@ def load_config(path: Path | None = None, *, overrides: Sequence[str] = ()) -> T
     values = tomllib.loads(resources.files("training").joinpath("recipe.toml").read_text(encoding="utf-8"))
     if path is not None:
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
+            given = tomllib.loads(_read_settings(path))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigError(f"the settings in {path.name} cannot be read: {exc}") from exc
         for section, settings in given.items():
@@ -118,15 +119,31 @@ def dump_config(config: TrainingConfig) -> str:
     return "\n".join(lines)
 
 
+def _read_settings(path: Path) -> str:
+    shipped = resources.files("training").joinpath(f"{path}.toml")
+    if not path.exists() and path.name == str(path) and shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
 def _parse_override(override: str) -> tuple[str, str, Any]:
     dotted, equals, raw = override.partition("=")
     section, dot, name = dotted.strip().partition(".")
     if not (equals and dot and section and name):
         raise ConfigError(f"got the override {override!r}, expected section.name=value, for example optim.epochs=3")
     try:
-        return section, name, tomllib.loads(f"value = {raw}")["value"]
+        value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
-        return section, name, raw.strip()
+        value = raw.strip()
+    if _is_text(section, name) and not isinstance(value, str):  # model.version=1.10 is no number
+        value = raw.strip()
+    return section, name, value
+
+
+def _is_text(section: str, name: str) -> bool:
+    part = TrainingConfig.model_fields.get(section)
+    settings = getattr(part and part.annotation, "model_fields", {})
+    return name in settings and settings[name].annotation is str
 
 
 def _toml_value(value: Any) -> str:

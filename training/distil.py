@@ -1,4 +1,4 @@
-"""A larger teacher's opinion as targets for a smaller student."""
+"""The opinion of one or more teachers as targets for a student."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from training.precision import Precision, autocast
 
 SLICE_SIZE = 1024  # texts that are asked about together
 
+FloatArray = npt.NDArray[np.float64]
 Tell = Callable[[int], object]
 
 
-def teacher_proba(
-    teacher: Path, texts: Sequence[str], *, cache: Path, precision: Precision, tell: Tell
-) -> npt.NDArray[np.float64]:
-    """Return the teacher's uncalibrated probabilities, 0-1. *Shape:* (n_texts, 5).
+def teacher_logits(teacher: Path, texts: Sequence[str], *, cache: Path, precision: Precision, tell: Tell) -> FloatArray:
+    """Return a teacher's uncalibrated logits. *Shape:* (n_texts, 5).
 
     Uncalibrated on purpose: calibration follows the shares of the rows it was fitted on, and the student is
     calibrated by itself.
@@ -36,7 +35,7 @@ def teacher_proba(
         tell: Called with the number of texts done.
     """
     if cache.is_file():
-        kept: npt.NDArray[np.float64] = np.load(cache, allow_pickle=False)
+        kept: FloatArray = np.load(cache, allow_pickle=False)
         if kept.shape == (len(texts), len(LABELS)):
             return kept
     classifier = GapClassifier.load(teacher, engine="torch")
@@ -46,21 +45,31 @@ def teacher_proba(
             readings = classifier.read(texts[start : start + SLICE_SIZE])
         logits[start : start + SLICE_SIZE] = [reading.logits for reading in readings]
         tell(start + len(readings))
-    proba = sigmoid(logits)
     partial = cache.with_suffix(".partial")
     with partial.open("wb") as handle:
-        np.save(handle, proba)
+        np.save(handle, logits)
     partial.replace(cache)
-    return proba
+    return logits
 
 
-def soften(encoded: Sequence[Encoded], proba: npt.NDArray[np.float64], *, soft_weight: float) -> list[Encoded]:
-    """Blend a teacher's probabilities into the targets (Hinton et al., 2015, "Distilling the knowledge").
+def pool_opinions(logits: Sequence[FloatArray]) -> FloatArray:
+    """Return the probabilities, 0-1, that several teachers' logits have on average. *Shape:* (n_texts, 5).
+
+    The mean of logits is the logarithmic opinion pool (Genest & Zidek, 1986, "Combining probability distributions").
+
+    Args:
+        logits: One array of *shape* (n_texts, 5) per teacher.
+    """
+    return sigmoid(np.mean(logits, axis=0))
+
+
+def soften(encoded: Sequence[Encoded], proba: FloatArray, *, soft_weight: float) -> list[Encoded]:
+    """Blend teachers' probabilities into the targets (Hinton et al., 2015, "Distilling the knowledge").
 
     Args:
         encoded: Rows with their own targets.
-        proba: The teacher's probabilities, 0-1. *Shape:* (n_rows, 5).
-        soft_weight: Share of the teacher in the target, 0-1.
+        proba: The teachers' probabilities, 0-1. *Shape:* (n_rows, 5).
+        soft_weight: Share of the teachers in the target, 0-1.
     """
     return [
         replace(row, target=(soft_weight * soft + (1 - soft_weight) * row.target).astype(np.float32))

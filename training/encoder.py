@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gapnlp.errors import ConfigError
+from gapnlp.model_dir import DEFAULT_NAME, find_model
 
 MINILM = "all-MiniLM-L6-v2"
 MPNET = "all-mpnet-base-v2"
@@ -21,7 +22,7 @@ def resolve_encoder(name: str) -> str:
     """Return what `from_pretrained` can load: a folder where one is at hand, else the name for the hub.
 
     Args:
-        name: A local folder, or a name such as `sentence-transformers/all-MiniLM-L6-v2`.
+        name: A local folder, a name such as `sentence-transformers/all-MiniLM-L6-v2`, or that of the shipped model.
 
     Raises:
         ConfigError: The name looks like a path, and nothing is there.
@@ -29,6 +30,8 @@ def resolve_encoder(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
+    if name == DEFAULT_NAME:
+        return str(find_model())
     if name.startswith((".", "/", "~")):
         raise ConfigError(f"there is no encoder folder {name!r}: give a folder with config.json, or a name on the hub")
     short = name.removeprefix("sentence-transformers/")

@@ -88,8 +88,9 @@ def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: EngineName =
         found = [evidence_spans(r, labels, threshold=threshold) for r, labels in zip(readings, given, strict=True)]
         return _score(rows.examples, proba, decisions, found=found)
 
-    figures: dict[str, Any] = {"n_rows": len(rows.examples), "engine": engine}
-    if rows_digest(rows.examples) == model.decision.fitted_digest:
+    digest = rows_digest(rows.examples)
+    figures: dict[str, Any] = {"n_rows": len(rows.examples), "rows": digest, "engine": engine}
+    if digest == model.decision.fitted_digest:
         fair = cross_fit(logits, to_targets(rows.examples), n_folds=N_FOLDS, seed=0)
         figures |= {"cross_fitted": True, "scores": measure(fair.proba, fair.decisions)}
         figures["as_shipped"] = measure(proba, decisions)

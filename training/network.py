@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
@@ -38,7 +38,7 @@ class GapNetwork(nn.Module):
 
     @classmethod
     def from_encoder(cls, base: str, *, layers: int, dropout: float, frozen_layers: int) -> GapNetwork:
-        """Put new heads on a pretrained encoder; the heads start the same every time.
+        """Put heads on a pretrained encoder: new ones, which start the same every time, or those of a model directory.
 
         Args:
             base: A folder or a name on the hub.
@@ -61,6 +61,9 @@ class GapNetwork(nn.Module):
                 base, config=config, dtype=torch.float32, attn_implementation="eager"
             )
         network = cls(text)
+        evidence_head = Path(base) / EVIDENCE_HEAD
+        if evidence_head.is_file():
+            network.evidence.load_state_dict(load_file(evidence_head))
         network._freeze(frozen_layers)
         return network
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import platform
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -38,7 +39,7 @@ from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
 from training.config import ModelConfig, TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
-from training.distil import soften, teacher_proba
+from training.distil import pool_opinions, soften, teacher_logits
 from training.encode import Encoded, encode_examples, to_targets
 from training.encoder import resolve_encoder
 from training.excerpt import draw_excerpts
@@ -68,7 +69,7 @@ class TrainingRows:
         train: Labelled rows to learn from.
         validation: Rows that choose the best epoch; empty: a share of `train` is held out for it.
         calibration: Rows that fit probabilities and thresholds; empty: the validation rows.
-        unlabelled: Texts that only a teacher has an opinion on.
+        unlabelled: Texts that only teachers have an opinion on.
     """
 
     train: Sequence[Example]
@@ -82,7 +83,7 @@ def train_model(
     output: Path,
     *,
     config: TrainingConfig,
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
     restart: bool = False,
     listen: Listener = lambda *_: None,
 ) -> ModelDir:
@@ -95,7 +96,7 @@ def train_model(
         rows: What to learn from, and what to hold out.
         output: Where the model goes.
         config: The settings.
-        teacher: A model directory whose probabilities are blended into the targets.
+        teachers: Model directories whose mean opinion is blended into the targets.
         restart: Begin again, whatever checkpoints there are.
         listen: Called after every step with what is being done (such as `seed 1`) and the progress.
 
@@ -105,24 +106,27 @@ def train_model(
         ModelError: The exported model does not give the labels of the trained one.
     """
     check_replaceable(output)
-    if teacher is not None:
+    for teacher in teachers:
         load_model_dir(teacher)
+    config = _named(config, output)
     rows = prepare_rows(rows, config=config)
-    if rows.unlabelled and teacher is None:
+    if rows.unlabelled and not teachers:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
     base = resolve_encoder(config.model.base)
+    begun_from = load_model_dir(Path(base)) if (Path(base) / MANIFEST).is_file() else None
     tokenizer = _load_tokenizer(base, config=config.model)
-    run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, teacher=teacher), restart=restart)
-    encoded = _encode(rows, tokenizer=tokenizer, config=config, teacher=teacher, run_dir=run_dir, listen=listen)
+    models = [*teachers, *([begun_from.path] if begun_from else [])]
+    run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, models=models), restart=restart)
+    encoded = _encode(rows, tokenizer=tokenizer, config=config, teachers=teachers, run_dir=run_dir, listen=listen)
     network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
     network.round_weights(weights=config.model.weights)
     manifest = Manifest(
         name=config.model.name,
         version=config.model.version,
         max_length=config.model.max_length,
-        base=config.model.base,
+        base=begun_from.manifest.base if begun_from else config.model.base,
         codebook=CODEBOOK_VERSION,
-        trained_on=_describe(rows, config=config, teacher=teacher),
+        trained_on=_describe(rows, config=config, teachers=teachers, begun_from=begun_from),
         versions={name: metadata.version(name) for name in ("gapnlp", *PACKAGES)}
         | {"python": platform.python_version()},
     )
@@ -195,6 +199,12 @@ def check_parity(model: ModelDir, texts: Sequence[str]) -> float:
     return same
 
 
+def _named(config: TrainingConfig, output: Path) -> TrainingConfig:
+    """Give a model without a name that of its folder, so that no two models go by one."""
+    name = config.model.name or re.sub(r"[^a-z0-9._-]+", "-", output.name.lower()).lstrip("._-") or "model"
+    return config.model_copy(update={"model": config.model.model_copy(update={"name": name})})
+
+
 def _load_tokenizer(base: str, *, config: ModelConfig) -> Any:
     """Load the encoder's tokenizer, and check that the encoder is as large as the settings want it."""
     try:
@@ -218,15 +228,22 @@ def _load_tokenizer(base: str, *, config: ModelConfig) -> Any:
     return tokenizer
 
 
-def _describe(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | None) -> str:
+def _describe(
+    rows: TrainingRows, *, config: TrainingConfig, teachers: Sequence[Path], begun_from: ModelDir | None
+) -> str:
     sources = Counter(Path(example.where.rpartition(":")[0]).name for example in rows.train)
     listing = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
     words = f"{len(rows.train):,} labelled comments ({listing})."
-    if teacher is not None:
-        name = load_model_dir(teacher).name
-        words += f" Their targets are blended with the probabilities of {name}, another model"
+    if begun_from:
+        words += f" Training began from the weights of {begun_from.name}."
+    if teachers:
+        names = [load_model_dir(teacher).name for teacher in teachers]
+        others = "another model" if len(names) == 1 else "other models, on average"
+        words += f" Their targets are blended with the probabilities of {' and '.join(names)}, {others}"
         n_texts = len(_texts_for_teacher(rows, config=config))
         words += f", which also gave targets for {n_texts:,} excerpts and unlabelled comments." if n_texts else "."
+    if begun_from:
+        words += f"\n\n{begun_from.name} before that: {begun_from.manifest.trained_on}"
     return words
 
 
@@ -246,7 +263,7 @@ def _open_run(output: Path, *, fingerprint: str, restart: bool) -> Path:
     return folder
 
 
-def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | None) -> str:
+def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, models: Sequence[Path]) -> str:
     digest = hashlib.sha256(config.model_dump_json().encode())
     for part in (rows.train, rows.validation, rows.calibration):
         for example in part:
@@ -254,26 +271,37 @@ def _fingerprint(rows: TrainingRows, *, config: TrainingConfig, teacher: Path | 
             digest.update(json.dumps(row, ensure_ascii=True).encode())
         digest.update(b"|")
     digest.update(json.dumps(list(rows.unlabelled)).encode())
-    digest.update((teacher / MANIFEST).read_bytes() if teacher else b"")
+    for model in models:
+        digest.update((model / MANIFEST).read_bytes() + b"|")
     return digest.hexdigest()
 
 
 def _encode(
-    rows: TrainingRows, *, tokenizer: Any, config: TrainingConfig, teacher: Path | None, run_dir: Path, listen: Listener
+    rows: TrainingRows,
+    *,
+    tokenizer: Any,
+    config: TrainingConfig,
+    teachers: Sequence[Path],
+    run_dir: Path,
+    listen: Listener,
 ) -> Rows:
     encode = partial(encode_examples, tokenizer=tokenizer, max_length=config.model.max_length)
     train, validation = encode(rows.train), encode(rows.validation)
-    if teacher is None:
+    if not teachers:
         return Rows(train, validation, tokenizer.pad_token_id)
     unlabelled = [Example("", text, ()) for text in _texts_for_teacher(rows, config=config)]
     texts = [example.text for example in (*rows.train, *unlabelled)]
-    n_texts, precision = len(texts), config.optim.precision
-    proba = teacher_proba(
-        teacher,
-        texts,
-        cache=run_dir / "teacher.npy",
-        precision=precision,
-        tell=lambda n_done: listen("teacher", Progress(n_done, n_texts)),
+    proba = pool_opinions(
+        [
+            teacher_logits(
+                teacher,
+                texts,
+                cache=run_dir / f"teacher-{number}.npy",
+                precision=config.optim.precision,
+                tell=partial(_tell, listen, stage=f"teacher {number}", n_texts=len(texts)),
+            )
+            for number, teacher in enumerate(teachers, start=1)
+        ]
     )
     taught = [
         *soften(train, proba[: len(train)], soft_weight=config.distil.soft_weight),
@@ -282,8 +310,12 @@ def _encode(
     return Rows(taught, validation, tokenizer.pad_token_id)
 
 
+def _tell(listen: Listener, n_done: int, *, stage: str, n_texts: int) -> None:
+    listen(stage, Progress(n_done, n_texts))
+
+
 def _texts_for_teacher(rows: TrainingRows, *, config: TrainingConfig) -> list[str]:
-    """Return the texts that only the teacher speaks on: excerpts, and unlabelled texts that gave none, whole."""
+    """Return the texts that only teachers speak on: excerpts, and unlabelled texts that gave none, whole."""
     n, seed = config.distil.excerpts, config.optim.seeds[0]
     labelled = [example.text for example in rows.train]
     held_out = [example.text for example in (*rows.validation, *rows.calibration)]

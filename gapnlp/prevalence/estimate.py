@@ -152,12 +152,12 @@ def probabilistic_count(proba: npt.ArrayLike) -> FloatArray:
     return np.asarray(np.asarray(proba, dtype=np.float64).mean(axis=0))
 
 
-def fit_gap_scores(proba: npt.ArrayLike, validation: ValidationScores) -> tuple[GapScore, ...]:
+def fit_gap_scores(proba: npt.ArrayLike, validation: Sequence[GapRows]) -> tuple[GapScore, ...]:
     """Fit the best score for every gap.
 
     Args:
         proba: Probabilities of the whole archive's texts, 0-1. *Shape:* (n_texts, 5), n_texts at least 1.
-        validation: Held-out rows with the same model's scores.
+        validation: Rows with the same model's scores and the truth, for every gap, from `fit_gap_rows`.
 
     Returns:
         One score per gap, in the order of `LABELS`.
@@ -168,7 +168,7 @@ def fit_gap_scores(proba: npt.ArrayLike, validation: ValidationScores) -> tuple[
     values = _checked_proba(proba)
     return tuple(
         fit_gap_score(rows, gains(values[:, j], prior=rows.prior, slope=rows.slope, intercept=rows.intercept))
-        for j, rows in enumerate(fit_gap_rows(validation))
+        for j, rows in enumerate(validation)
     )
 
 

@@ -25,7 +25,7 @@ from gapnlp.report.content import GapSection, Quality, ReportContent, Split, Tim
 from gapnlp.report.dates import Over, to_periods
 from gapnlp.report.findings import part_warnings, quality_notes
 from gapnlp.report.method import describe_method
-from gapnlp.report.parts import Limits, Sums, build_split, build_timeline
+from gapnlp.report.parts import Limits, Sums, build_split, build_timeline, rows_to_learn_from
 from gapnlp.report.reading import Archive, Wanted, read_archive
 from gapnlp.report.words import SEVERAL, collect_notes, gap_summary, share
 from gapnlp.taxonomy import LABELS, NONE, load_taxonomy
@@ -91,8 +91,9 @@ def build_report(inputs: Sequence[str | Path], options: ReportOptions | None = N
     timeline: Timeline | None = None
     splits: tuple[Split, ...] = ()
     if asked.by or over:
-        limits = Limits(asked.confidence, asked.min_texts, part_warnings(estimates))
-        sums = Sums.of(archive, validation)
+        rows, from_audit = rows_to_learn_from(archive.proba, validation, audit)
+        limits = Limits(asked.confidence, asked.min_texts, part_warnings(estimates, from_audit=from_audit))
+        sums = Sums.of(archive, rows)
         timeline = None if over is None or periods is None else build_timeline(sums, periods, over=over, limits=limits)
         splits = tuple(
             build_split(sums, archive, at=at, column=asked.by[at], periods=periods, over=over, limits=limits)

@@ -15,9 +15,10 @@ from gapnlp.taxonomy import LABELS
 
 MAX_FINDINGS = 8  # a list that nobody reads to its end finds nothing
 N_GAPS = len(LABELS)
+AUDITED = "How the model errs on texts like these is known from those of them that were read, for the {names}."
 NOT_AUDITED = (
-    "These figures do not use the audit: they rest on the classifier's errors being those it was checked for, and may "
-    "lie apart from the audited ones. Compare them with each other."
+    "For the {names}, the texts that were read cannot tell how the model errs on texts like these: the figures rest on "
+    "its errors being those it was checked for, and may lie apart from the audited ones. Compare them with each other."
 )
 DOUBTED = (
     "The doubts about the whole hold here too: for the {names}, these texts are unlike those that the classifier was "
@@ -25,10 +26,19 @@ DOUBTED = (
 )
 
 
-def part_warnings(estimates: Sequence[PrevalenceEstimate]) -> tuple[str, ...]:
-    """Say what holds for the parts of an archive because of what is known of the whole."""
+def part_warnings(estimates: Sequence[PrevalenceEstimate], *, from_audit: Sequence[str] = ()) -> tuple[str, ...]:
+    """Say what holds for the parts of an archive because of what is known of the whole.
+
+    Args:
+        estimates: Of the whole.
+        from_audit: The gaps for which the audit tells how the model errs.
+    """
     if any(estimate.method == "audited" for estimate in estimates):
-        return (NOT_AUDITED,)
+        others = [label for label in LABELS if label not in from_audit]
+        told = ((AUDITED, from_audit), (NOT_AUDITED, others))
+        return tuple(
+            words.format(names=joined([name_of(label) for label in labels])) for words, labels in told if labels
+        )
     doubted = [name_of(estimate.label) for estimate in estimates if is_doubted(estimate)]
     return (DOUBTED.format(names=joined(doubted)),) if doubted else ()
 

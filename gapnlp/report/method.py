@@ -70,8 +70,9 @@ _AUDIT = (
     "texts that were not read make the ranges narrower, and cannot make them wrong."
 )
 _AUDIT_PARTS = (
-    " The figures by group and over time do not use the audit: they rest on the condition above. Compare them with "
-    "each other rather than with the audited ones."
+    " The figures by group and over time rest on the condition above. Where a simple random draw found at least ten "
+    "texts with a gap and ten without, these take the place of the texts that the model was checked on: they are of "
+    "your own kind, so that only groups and times that differ among themselves can break the condition."
 )
 _GROUPS = (
     "A group with enough texts answers for itself. One with fewer leans on the mean of all groups and is marked "

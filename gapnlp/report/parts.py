@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from gapnlp.audit import Audit
 from gapnlp.prevalence import Moments, fit_gap_scores, moments, score_texts
 from gapnlp.prevalence.alert import MIN_PERIODS, Alert, find_changes
 from gapnlp.prevalence.comparison import compare_segments
@@ -37,6 +38,7 @@ IntArray = npt.NDArray[np.int64]
 
 FALSE_ALARM_RATE = 0.05  # of one gap's line
 FALSE_DISCOVERY_RATE = 0.05  # of the differences called out
+FEWEST_READ = 10  # of an audit, with a gap and without: then they tell how the model errs
 _MOST_SIMULATED = 5_000  # groups times periods that alerts are searched in: the rarer, the more is simulated
 
 
@@ -53,6 +55,32 @@ class Limits:
     confidence: float
     min_texts: int
     warnings: tuple[str, ...] = ()
+
+
+def rows_to_learn_from(
+    proba: FloatArray, validation: ValidationScores, audit: Audit | None
+) -> tuple[tuple[GapRows, ...], tuple[str, ...]]:
+    """Choose the rows that tell how the model scores texts with and without each gap.
+
+    The best are those of the archive itself that were read, where a simple random draw found enough of them with the
+    gap and without; with ten, nominal 95 % intervals hold in 92-94 %. A stratified draw has other scores than the
+    archive on either side.
+
+    Args:
+        proba: The archive's. *Shape:* (n_texts, 5).
+        validation: The held-out rows that the model came with.
+        audit: What was read; None for nothing.
+
+    Returns:
+        One gap after the other; and the gaps whose rows are the audit's.
+    """
+    checked = fit_gap_rows(validation)
+    if audit is None or audit.n_strata > 1:
+        return checked, ()
+    read = fit_gap_rows(ValidationScores(proba[audit.rows], audit.labels))
+    enough = [min(len(rows.negatives), len(rows.positives)) >= FEWEST_READ for rows in read]
+    rows = tuple(own if yes else other for own, other, yes in zip(read, checked, enough, strict=True))
+    return rows, tuple(label for label, yes in zip(LABELS, enough, strict=True) if yes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +100,10 @@ class Sums:
     decided: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, archive: Archive, validation: ValidationScores) -> Sums:
+    def of(cls, archive: Archive, rows: tuple[GapRows, ...]) -> Sums:
         """Score all texts."""
-        scores = fit_gap_scores(archive.proba, validation)
-        return cls(scores, fit_gap_rows(validation), score_texts(archive.proba, scores), archive.decided)
+        scores = fit_gap_scores(archive.proba, rows)
+        return cls(scores, rows, score_texts(archive.proba, scores), archive.decided)
 
     def by(self, group: IntArray, *, n_groups: int) -> tuple[Moments, FloatArray]:
         """Sum up the scores of texts whose group is not -1; count their labels too."""

@@ -44,6 +44,37 @@ def prune(
 
 
 @app.command()
+def feedback() -> None:
+    """Print what people said of predictions as labelled rows, the last word on each, for training.
+
+    A row has its text where the service keeps texts (GAPNLP_STORE_TEXT), and can then be trained on. The others are
+    named by hash: `gapnlp corpus join` finds their texts in any copy of them.
+
+    Example:
+      gapnlp store feedback > feedback.jsonl
+      gapnlp corpus join feedback.jsonl tickets.csv -o mine.jsonl
+    """
+    import json
+
+    n_rows = n_bare = 0
+    with opened_store(read_settings()) as store, store.read() as conn:
+        for word in store.feedback.last_words(conn):
+            row = {
+                "sha256": word.text_hash,
+                "source": word.source,
+                "id": word.feedback.prediction_id,
+                "split": "train",
+                "labels": word.feedback.labels,
+                "evidence": [],
+            }
+            typer.echo(json.dumps(row if word.text is None else {**row, "text": word.text}, ensure_ascii=False))
+            n_rows += 1
+            n_bare += word.text is None
+    without = f"; {n_bare:,} without their texts, which `gapnlp corpus join` adds from a copy" if n_bare else ""
+    typer.echo(f"{n_rows:,} rows{without}", err=True)
+
+
+@app.command()
 def migrate() -> None:
     """Make the tables, or bring them to this version. `gapnlp serve` does so itself when it starts.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, exists, insert, select
 
 from serve.store.errors import UnknownIdError
-from serve.store.rows import Feedback
+from serve.store.rows import Feedback, LastWord
 from serve.store.tables import feedback as table
 from serve.store.tables import predictions
 
@@ -31,9 +31,16 @@ class FeedbackRows:
             )
         conn.execute(insert(table), asdict(feedback))
 
-    def between(self, conn: Connection, *, since: datetime, until: datetime, limit: int) -> list[Feedback]:
-        """Return the oldest `limit` rows given from `since` on and before `until`, the oldest first."""
-        query = select(table).where(table.c.created_at >= since, table.c.created_at < until)
-        query = query.order_by(table.c.created_at, table.c.id).limit(limit)
-        rows = conn.execute(query).mappings()
-        return [Feedback(**{**row, "labels": tuple(row["labels"])}) for row in rows]
+    def last_words(self, conn: Connection) -> Iterator[LastWord]:
+        """Yield what was said last of each prediction, the oldest first."""
+        later = table.alias()
+        is_later = (later.c.created_at > table.c.created_at) | (
+            (later.c.created_at == table.c.created_at) & (later.c.id > table.c.id)
+        )
+        has_later = exists().where(later.c.prediction_id == table.c.prediction_id, is_later)
+        query = select(table, predictions.c.text_hash, predictions.c.text, predictions.c.source)
+        query = query.join(predictions, predictions.c.id == table.c.prediction_id).where(~has_later)
+        for row in conn.execute(query.order_by(table.c.created_at, table.c.id)).mappings():
+            given = {column.name: row[column.name] for column in table.c}
+            feedback = Feedback(**{**given, "labels": tuple(given["labels"])})
+            yield LastWord(feedback, row["text_hash"], row["text"], row["source"])

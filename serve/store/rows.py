@@ -92,6 +92,22 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class LastWord:
+    """The feedback that holds for a prediction, and the text that it was about.
+
+    Attributes:
+        text_hash: See `gapnlp.text.hash_text`.
+        text: What the customer wrote, where it was kept.
+        source: `api`, or the name of a connector.
+    """
+
+    feedback: Feedback
+    text_hash: str
+    text: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The key is new, or its owner has died: the caller does the work, and finishes or abandons it.
 

@@ -21,7 +21,8 @@ def evaluate(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Labelled rows that training never saw.")],
     *,
     against: Annotated[
-        list[Path] | None, typer.Option(help="Another model directory for the same table; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Another model for the same table, and what its card compares it with; may be repeated."),
     ] = None,
     baseline_data: Annotated[
         list[Path] | None, typer.Option(help="Fit the baselines on these rows, for the same table.")
@@ -44,7 +45,7 @@ def evaluate(
     except ImportError as exc:
         raise MissingExtraError(exc.name or "torch", "train") from exc
     from gapnlp.model_dir import load_model_dir
-    from training.card import read_evaluation, save_evaluation
+    from training.card import read_comparison, read_evaluation, save_evaluation
     from training.corpus import read_examples
 
     judged = load_model_dir(model)
@@ -60,8 +61,12 @@ def evaluate(
     for path in data:
         rows = read_evaluation_set(path, text_column=text_column, labels_column=labels_column)
         figures = evaluate_model(judged, rows, engine=engine)
-        if contenders:
-            figures["comparison"] = compare(contenders, rows)
+        measured = compare(contenders, rows)
+        known = {
+            name: row for model in models.values() for name, row in read_comparison(model, figures["rows"]).items()
+        }
+        if measured or known:
+            figures["comparison"] = measured | {name: known[name] for name in known if name not in measured}
         evaluation["sets"][rows.name] = figures
         if not as_json:
             _show(rows.name, figures)

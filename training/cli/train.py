@@ -24,13 +24,18 @@ def train(
         list[Path] | None,
         typer.Option(help="Rows that fit probabilities and thresholds; as in real archives."),
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="A larger model directory to learn from as well.")] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Another model directory, to learn from as well; may be repeated.")
+    ] = None,
     unlabelled: Annotated[
-        list[Path] | None, typer.Option(help="Texts without labels, for the teacher to speak on, mostly in excerpts.")
+        list[Path] | None, typer.Option(help="Texts without labels, for the teachers to speak on, mostly in excerpts.")
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     labels_column: Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")] = "labels",
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings that differ from the recipe's.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with settings that differ from the recipe's; or teacher, small, further."),
+    ] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as section.name=value; may be repeated.")
     ] = None,
@@ -59,7 +64,7 @@ def train(
         unlabelled=[text for path in unlabelled or () for text in read_texts(path, column=text_column)],
     )
     with _shown() as listen:
-        model = train_model(rows, output, config=settings, teacher=teacher, restart=restart, listen=listen)
+        model = train_model(rows, output, config=settings, teachers=teacher or (), restart=restart, listen=listen)
     typer.echo(f"{model.name} is in {output}. Measure it:  gapnlp evaluate {output} data/test.jsonl", err=True)
 
 

@@ -193,6 +193,24 @@ def test_quotations_point_to_their_row(archive, content):
         assert item.groups == (rows.columns["branch"][row].strip() or "(empty)",)
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+def test_quotations_call_rows_by_the_column_that_names_them(archive, tmp_path, name):
+    rows, _ = archive
+    numbers = range(1, len(rows.decided) + 1)
+    cells = [None if row % 2 else row if name == "x.parquet" else f"=T{row}" for row in numbers]
+    path = write_labelled(replace(rows, columns={**rows.columns, "ticket": cells}), tmp_path / name)
+    quotations = [
+        item for part in build_report([path], ReportOptions(id_column="ticket")).gaps for item in part.quotations
+    ]
+    called = {item.text: item.place.removeprefix(f"{name}, ") for item in quotations}
+    assert {place.startswith("row ") for place in called.values()} == {True, False}
+    for text, place in called.items():
+        row = rows.columns["comment"].index(text) + 1
+        assert place == (f"row {row}" if row % 2 else str(cells[row - 1]))
+    with pytest.raises(ColumnError, match="no column 'tickets'.*--id-column|--id-column.*'tickets'"):
+        build_report([path], ReportOptions(id_column="tickets"))
+
+
 @pytest.mark.parametrize("name", ["x.parquet", "x.jsonl", "x.tsv.gz", "x.xlsx", "x.csv.zst"])
 def test_every_format_gives_the_same_report(archive, content, tmp_path, name):
     options = ReportOptions(by=("branch",), over="date:month", created="2026-11-30")

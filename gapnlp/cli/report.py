@@ -61,6 +61,10 @@ def report(
     text_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The column with the text.", show_default="told by its name")
     ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Call quoted comments by this column.", show_default="the row's number"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace REPORT where it is there already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors alone.")] = False,
 ) -> None:
@@ -88,6 +92,7 @@ def report(
         min_texts=min_texts,
         mask=mask,
         text_column=text_column,
+        id_column=id_column,
         title=title,
     )
     content = build_report(names, options)
@@ -166,8 +171,8 @@ def summarise(content: ReportContent, *, output: str) -> None:
         value = share(estimate.prevalence, width=estimate.high - estimate.low) if known else "unknown"
         table.add_row(estimate.label, value, span(estimate) if known else "any", share(estimate.counted))
     console.print(table)
+    console.print(content.answer.certainty)
     findings = [finding for split in content.splits for finding in split.findings]
     for finding in (*findings, *(content.timeline.findings if content.timeline else ())):
         console.print(f"- {finding}")
-    console.print(content.answer.certainty)
     typer.echo(f"output: {'stdout' if output == STDOUT else output}", err=True)

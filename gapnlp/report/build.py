@@ -49,6 +49,7 @@ class ReportOptions:
         min_texts: A group or period with fewer texts is not shown by itself.
         mask: Mask personal data in quotations.
         text_column: The column with the text; None to tell it by its name.
+        id_column: The column that names a row where it is quoted; None for its number.
         title: Of the report; empty for the usual one.
         created: The day, as in `2026-07-01`; empty for today.
     """
@@ -61,6 +62,7 @@ class ReportOptions:
     min_texts: int = MIN_TEXTS
     mask: bool = False
     text_column: str | None = None
+    id_column: str | None = None
     title: str = ""
     created: str = ""
 
@@ -83,7 +85,7 @@ def build_report(inputs: Sequence[str | Path], options: ReportOptions | None = N
     _check(asked)
     model = load_model_dir(asked.model)
     validation = model.load_validation()
-    archive = read_archive([str(name) for name in inputs], Wanted(asked.by, over, asked.text_column))
+    archive = read_archive([str(name) for name in inputs], Wanted(asked.by, over, asked.text_column, asked.id_column))
     _check_model(archive, model.name)
     periods = None if over is None else to_periods(archive.days, unit=over.unit, column=over.column)
     audit = None if asked.audit is None else read_audit(asked.audit, archive.proba)

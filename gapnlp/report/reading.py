@@ -41,11 +41,13 @@ class Wanted:
         by: Columns of the splits.
         over: The column with the dates; None for none.
         text_column: The column with the text; None to tell it by its name.
+        id_column: The column that names a row where it is quoted; None for its number.
     """
 
     by: tuple[str, ...] = ()
     over: Over | None = None
     text_column: str | None = None
+    id_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ class _Reader:
         text_column = _text_column(table, self.wanted)
         optional = [column for column in _OPTIONAL if column in table.columns]
         over = [self.wanted.over.column] if self.wanted.over else []
-        columns = list(dict.fromkeys([*NEEDED, *optional, text_column, *self.wanted.by, *over]))
+        named = [self.wanted.id_column] if self.wanted.id_column else []
+        columns = list(dict.fromkeys([*NEEDED, *optional, text_column, *self.wanted.by, *over, *named]))
         if self.wanted.over and self.date_reader is None:
             self.date_reader = DateReader(self.wanted.over)
         n_rows = 0
@@ -200,7 +203,8 @@ class _Reader:
         if self.wanted.over and self.date_reader:
             self.dates.append(self.date_reader.read(batch.column(self.wanted.over.column), place=table.name))
         evidence = batch.column("gap_evidence") if "gap_evidence" in batch.schema.names else None
-        rows = _Rows(texts, evidence, micro=micro, code=code, combinations=combinations, number=number, groups=groups)
+        ids = text_array(batch.column(self.wanted.id_column)) if self.wanted.id_column else None
+        rows = _Rows(texts, evidence, ids, micro, code, combinations, number=number, groups=groups, flat=table.flat)
         self._gather(rows, name=Path(table.name).name)
 
     def _count_failures(self, errors: Any) -> None:
@@ -248,7 +252,7 @@ class _Reader:
                         primary=rank == 0,
                         evidence=rows.evidence_of(i),
                         order=self.n_before + int(rows.number[i]),
-                        place=f"{name}, row {rows.number[i]}",
+                        place=f"{name}, {rows.name_of(i)}",
                         groups=tuple(names[split][part[i]] for split, part in enumerate(rows.groups)),
                     )
 
@@ -259,11 +263,18 @@ class _Rows:
 
     texts: list[str]
     evidence: Any
+    ids: Any
     micro: npt.NDArray[np.int32]
     code: IntArray
     combinations: list[tuple[int, ...]]
     number: IntArray
     groups: list[npt.NDArray[np.int32]]
+    flat: bool
+
+    def name_of(self, i: int) -> str:
+        """Return what a row is called: what stands in the column that names rows, else its number."""
+        name = EMPTY if self.ids is None else group_name(self.ids[i].as_py(), flat=self.flat)
+        return f"row {self.number[i]}" if name == EMPTY else name
 
     def evidence_of(self, i: int) -> str:
         """Return the evidence of a text as JSON; empty where there is none."""
@@ -276,6 +287,8 @@ def _text_column(table: Table, wanted: Wanted) -> str:
         check_column(column, columns=table.columns, option="--by", source=table.name)
     if wanted.over:
         check_column(wanted.over.column, columns=table.columns, option="--over", source=table.name)
+    if wanted.id_column is not None:
+        check_column(wanted.id_column, columns=table.columns, option="--id-column", source=table.name)
     if wanted.text_column is not None:
         return check_column(wanted.text_column, columns=table.columns, option="--text-column", source=table.name)
     columns = [column for column in table.columns if column not in GAP_COLUMNS]

@@ -96,7 +96,7 @@ def _set_section(name: str, figures: Mapping[str, Any]) -> str:
             cells = (figure(other[key]) for key in ("macro_f1_five", "macro_f1_six", "exact_match"))
             lines.append(f"| {contender} | {' | '.join(cells)} |")
         told = "; ".join(f"`{name}`: {words}" for name, words in SIMPLER.items() if name in figures["comparison"])
-        lines += ["", f"Simpler ways, fitted on the same labelled rows: {told}."] if told else []
+        lines += ["", f"Simpler ways, fitted on rows of the same corpus: {told}."] if told else []
     return "\n".join([*lines, ""])
 
 

@@ -14,16 +14,14 @@ from report_world import MODEL, VALIDATION, joined, natural, planted, write_labe
 import gapnlp
 from gapnlp.archive.audit_file import AuditFiles, write_audit
 from gapnlp.archive.labelled import read_labelled, read_texts
-from gapnlp.audit import Audit, choose_design, draw_rows
+from gapnlp.audit import choose_design, draw_rows
 from gapnlp.errors import ColumnError, ConfigError, InputError
 from gapnlp.prevalence.estimate import ASSUMPTION, SHIFTED
-from gapnlp.prevalence.gap_score import ValidationScores
 from gapnlp.records import PrevalenceEstimate
 from gapnlp.report import ReportOptions, build_report
 from gapnlp.report.answer import UNLIKE, write_answer
 from gapnlp.report.dates import DateReader, Over, to_periods
 from gapnlp.report.formats import render
-from gapnlp.report.parts import FEWEST_READ, rows_to_learn_from
 from gapnlp.report.quotations import Quotations, excerpt, masked
 from gapnlp.report.reading import Wanted, read_archive
 from gapnlp.report.tables import tables
@@ -284,32 +282,13 @@ def test_an_audit_replaces_the_classifiers_word(archive, tmp_path):
         label for j, label in enumerate(LABELS) if rows.truth[[int(mark["row"]) - 1 for mark in marks], j].sum() >= 10
     ]
     assert known
-    assert "is known from those of them that were read" in found.splits[0].notes[0]
+    assert 0 < len(known) < len(LABELS)
+    assert "is known from those of them that were read, for the " in found.splits[0].notes[0]
     assert all((name_of(label) in found.splits[0].notes[0]) == (label in known) for label in LABELS)
     titles = dict(found.method.paragraphs)
     assert "take the place of the texts that the model was checked on" in titles["The audit"]
     as_parquet = write_labelled(rows, tmp_path / "same.parquet")
     assert build_report([as_parquet], ReportOptions(audit=files.rows)).estimates == found.estimates
-
-
-def test_parts_learn_from_what_was_read_where_a_simple_draw_found_enough():
-    rng = np.random.default_rng(0)
-    proba, labels = rng.uniform(size=(400, 5)), np.zeros((400, 5), dtype=bool)
-    labels[:, 0] = True  # none is without the first
-    labels[:FEWEST_READ, 1] = True
-    labels[: FEWEST_READ - 1, 2] = True
-    labels[::2, 3:] = True
-    validation = ValidationScores(rng.uniform(size=(300, 5)), rng.uniform(size=(300, 5)) < 0.5)
-    audit = Audit.simple(np.arange(100), labels[:100], n_texts=400)
-    rows, from_audit = rows_to_learn_from(proba, validation, audit)
-    assert from_audit == (LABELS[1], *LABELS[3:])
-    assert [len(row.positives) + len(row.negatives) for row in rows] == [300, 100, 300, 100, 100]
-    assert len(rows[1].positives) == FEWEST_READ
-    stratified = replace(audit, stratum=np.repeat([0, 1], 200), n_strata=2, drawn_for=LABELS[1])
-    for other in (None, stratified):
-        rows, from_audit = rows_to_learn_from(proba, validation, other)
-        assert from_audit == ()
-        assert {len(row.positives) + len(row.negatives) for row in rows} == {300}
 
 
 def test_the_method_names_what_was_done_and_no_more(archive, content):

@@ -15,9 +15,9 @@ from gapnlp.taxonomy import LABELS
 
 MAX_FINDINGS = 8  # a list that nobody reads to its end finds nothing
 N_GAPS = len(LABELS)
-AUDITED = "How the model errs on texts like these is known from those of them that were read, for the {names}."
+AUDITED = "How the model errs on texts like these is known from those of them that were read, for {names}."
 NOT_AUDITED = (
-    "For the {names}, the texts that were read cannot tell how the model errs on texts like these: the figures rest on "
+    "For {names}, the texts that were read cannot tell how the model errs on texts like these: the figures rest on "
     "its errors being those it was checked for, and may lie apart from the audited ones. Compare them with each other."
 )
 DOUBTED = (
@@ -35,12 +35,14 @@ def part_warnings(estimates: Sequence[PrevalenceEstimate], *, from_audit: Sequen
     """
     if any(estimate.method == "audited" for estimate in estimates):
         others = [label for label in LABELS if label not in from_audit]
-        told = ((AUDITED, from_audit), (NOT_AUDITED, others))
-        return tuple(
-            words.format(names=joined([name_of(label) for label in labels])) for words, labels in told if labels
-        )
+        told = [AUDITED.format(names=_gap_names(from_audit))] if from_audit else []
+        return (*told, *([NOT_AUDITED.format(names=_gap_names(others))] if others else []))
     doubted = [name_of(estimate.label) for estimate in estimates if is_doubted(estimate)]
     return (DOUBTED.format(names=joined(doubted)),) if doubted else ()
+
+
+def _gap_names(labels: Sequence[str]) -> str:
+    return "every gap" if len(labels) == N_GAPS else f"the {joined([name_of(label) for label in labels])}"
 
 
 def difference_findings(differences: Sequence[Difference], *, column: str) -> list[str]:

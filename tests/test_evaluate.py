@@ -49,6 +49,18 @@ def test_contenders_are_compared_in_one_table(model_dir, rows):
     assert "macro_f1_six" in table["one"]
 
 
+def test_rows_without_evidence_have_no_figure_for_it(model_dir, read_corpus, tmp_path):
+    path = tmp_path / "bare.csv"
+    lines = [
+        f'"{e.text.replace(chr(34), chr(34) * 2)}",{";".join(e.labels) or "none"}\n' for e in read_corpus("test", 40)
+    ]
+    path.write_text("text,labels\n" + "".join(lines), encoding="utf-8")
+    done = CliRunner().invoke(app, ["evaluate", str(model_dir), str(path)])
+    assert done.exit_code == 0, done.output
+    assert "evidence" not in done.output
+    assert "macro-F1 over the five gaps" in done.output
+
+
 def test_what_another_model_was_compared_with_comes_along(trained, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     for folder in (one, other):

@@ -86,7 +86,8 @@ def _set_section(name: str, figures: Mapping[str, Any]) -> str:
         lines.append(f"| {label} | {row['n_positive']} | " + " | ".join(figure(row.get(key)) for key in keys) + " |")
     lines += ["", "| over all | value |", "|---|---|"]
     lines += [f"| {caption} | {figure(scores[key])} |" for key, caption in OVERALL.items() if key in scores]
-    lines.append(f"| evidence token-F1 where the label is known | {figures['evidence_given_label']:.3f} |")
+    if "evidence_given_label" in figures:
+        lines.append(f"| evidence token-F1 where the label is known | {figures['evidence_given_label']:.3f} |")
     for key, value in figures.get("agreement", {}).items():
         lines.append(f"| two independent readers: {key.replace('_', ' ')} | {value:.3f} |")
     if "comparison" in figures:

@@ -96,8 +96,9 @@ def evaluate_model(model: ModelDir, rows: EvaluationSet, *, engine: EngineName =
         figures["as_shipped"] = measure(proba, decisions)
     else:
         figures |= {"cross_fitted": False, "scores": measure(proba, decisions)}
-    known = [evidence_spans(r, e.labels, threshold=threshold) for r, e in zip(readings, rows.examples, strict=True)]
-    figures["evidence_given_label"] = _evidence_f1(rows.examples, known)
+    if any(example.evidence for example in rows.examples):
+        known = [evidence_spans(r, e.labels, threshold=threshold) for r, e in zip(readings, rows.examples, strict=True)]
+        figures["evidence_given_label"] = _evidence_f1(rows.examples, known)
     if rows.agreement:
         figures["agreement"] = dict(rows.agreement)
     return figures

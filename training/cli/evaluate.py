@@ -96,7 +96,8 @@ def _show(name: str, figures: Mapping[str, Any]) -> None:
     for key, caption in OVERALL.items():
         if key in scores:
             console.print(f"{caption:<34} {figure(scores[key])}")
-    console.print(f"{'evidence token-F1, label known':<34} {figures['evidence_given_label']:.3f}")
+    if "evidence_given_label" in figures:
+        console.print(f"{'evidence token-F1, label known':<34} {figures['evidence_given_label']:.3f}")
     for key, value in figures.get("agreement", {}).items():
         console.print(f"{'two readers: ' + key.replace('_', ' '):<34} {value:.3f}")
     for contender, other in figures.get("comparison", {}).items():

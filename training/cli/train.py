@@ -65,7 +65,8 @@ def train(
     )
     with _shown() as listen:
         model = train_model(rows, output, config=settings, teachers=teacher or (), restart=restart, listen=listen)
-    typer.echo(f"{model.name} is in {output}. Measure it:  gapnlp evaluate {output} data/test.jsonl", err=True)
+    told = f"{model.name} is in {output}. Measure it on rows that training never saw:  gapnlp evaluate {output} ROWS"
+    typer.echo(told, err=True)
 
 
 @contextmanager

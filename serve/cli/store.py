@@ -71,7 +71,7 @@ def feedback() -> None:
             n_rows += 1
             n_bare += word.text is None
     without = f"; {n_bare:,} without their texts, which `gapnlp corpus join` adds from a copy" if n_bare else ""
-    typer.echo(f"{n_rows:,} rows{without}", err=True)
+    typer.echo(f"{n_rows:,} {'row' if n_rows == 1 else 'rows'}{without}", err=True)
 
 
 @app.command()

@@ -387,6 +387,14 @@ def answer_to(found):
     return write_answer(found, n_checked=825, n_read=None)
 
 
+def test_an_archive_too_small_to_show_other_errors_is_told_so():
+    many = estimates(policy=(0.3, 0.25, 0.35))
+    few = [replace(estimate, n_texts=60) for estimate in many]
+    assert "too few" not in answer_to(many).certainty
+    assert "60 texts are too few to show whether it does. The surest answer is to read them" in answer_to(few).certainty
+    assert "too few" not in write_answer(few, n_checked=825, n_read=60).certainty
+
+
 def test_two_gaps_that_overlap_are_both_named():
     answer = answer_to(estimates(policy=(0.3, 0.25, 0.35), delivery=(0.28, 0.2, 0.36)))
     assert (answer.label, answer.separated) == ("policy", False)

@@ -17,6 +17,7 @@ UNLIKE_WHY = (
     "But the scores of these texts cannot be explained by more or fewer of the kinds of text that the classifier was "
     "checked on: it meets other texts here, and the true shares may lie outside the ranges."
 )
+FEW_TEXTS = 100  # fewer hardly show that the classifier errs otherwise on them
 COST = (
     "How often customers name a gap is not what it costs: weigh the shares with the money, the customers and the "
     "effort at stake."
@@ -117,6 +118,11 @@ def _certainty(
         text += (
             f" For the {joined(doubted)} there are signs that it does not. Ranges that hold all the same come from a "
             "sample read by people: gapnlp audit plan says how many texts, and gapnlp report --audit uses them."
+        )
+    elif estimates[0].n_texts < FEW_TEXTS:
+        text += (
+            f" {estimates[0].n_texts:,} texts are too few to show whether it does. The surest answer is to read them "
+            "all: gapnlp audit draw, and then gapnlp report --audit."
         )
     return text
 

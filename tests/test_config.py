@@ -16,6 +16,15 @@ def test_every_file_beside_the_recipe_changes_something_in_it(path):
     assert load_config(path) != load_config()
 
 
+def test_a_file_beside_the_recipe_goes_by_its_name_unless_one_of_that_name_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("further")) == load_config(RECIPE.parent / "further.toml")
+    (tmp_path / "further").write_text("[optim]\nepochs = 7\n", encoding="utf-8")
+    assert load_config(Path("further")) == load_config(overrides=["optim.epochs=7"])
+    with pytest.raises(ConfigError, match="the settings in farther cannot be read"):
+        load_config(Path("farther"))
+
+
 def test_the_recipe_alone_is_complete():
     assert load_config().model_dump() == tomllib.loads(RECIPE.read_text(encoding="utf-8"))
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from gapnlp.cli.main import app
 from gapnlp.errors import ConfigError, CorpusError, ModelError, ModelNotFoundError
 from gapnlp.metrics import evidence_token_f1, word_offsets
-from gapnlp.model_dir import EVIDENCE_HEAD, GRAPH, MANIFEST, WEIGHTS, load_model_dir, write_json
+from gapnlp.model_dir import EVIDENCE_HEAD, GRAPH, MANIFEST, WEIGHTS, find_model, load_model_dir, write_json
 from gapnlp.taxonomy import LABELS
 from training.calibrate import (
     EVIDENCE_THRESHOLDS,
@@ -40,6 +40,7 @@ from training.finetune import Progress, Rows, validate
 from training.network import GapNetwork
 from training.pipeline import (
     TrainingRows,
+    _named,
     _train_seeds,
     check_parity,
     prepare_rows,
@@ -134,7 +135,29 @@ def test_a_run_that_never_finished_an_epoch_is_in_nobodys_way(rows, config, tmp_
     assert train_until(1, replace(rows, train=rows.train[:-1]), tmp_path / "model", config=config) == [1]
 
 
+# Names
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("mine", "mine"), ("My Model (2)", "my-model-2-"), ("_v3", "v3"), ("...", "model")]
+)
+def test_a_model_without_a_name_has_that_of_its_folder(folder, name, tmp_path):
+    config = _named(load_config(), tmp_path / folder)
+    assert config.model.name == name
+    assert load_config(overrides=[f"model.name={name}"]) == config, "it is a name that settings allow"
+
+
+def test_a_name_that_was_given_stays(config, tmp_path):
+    assert _named(config, tmp_path / "mine") == config
+
+
 # Going on from a model directory
+
+
+def test_the_shipped_model_is_an_encoder_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GAPNLP_MODEL", raising=False)
+    assert resolve_encoder(load_config(Path("further")).model.base) == str(find_model())
 
 
 def test_a_network_takes_both_heads_of_a_model_directory(model_dir):

@@ -71,7 +71,8 @@ runs/public-%.jsonl: data/public/labels.jsonl | $(VENV)/dev
 
 model: $(VENV)/encoders $(JOINED)
 	$(TRAIN) $(ROWS) $(CALIBRATE) --config teacher -o runs/gapnlp-mpnet
-	$(TRAIN) $(ROWS) $(CALIBRATE) --teacher runs/gapnlp-mpnet $(UNLABELLED:%=--unlabelled %) -o runs/gapnlp-en
+	$(TRAIN) $(ROWS) $(CALIBRATE) --config narrow --set model.base=runs/gapnlp-mpnet --teacher runs/gapnlp-mpnet \
+	  $(UNLABELLED:%=--unlabelled %) -o runs/gapnlp-en
 
 evaluate: $(VENV)/dev $(JOINED)
 	$(GAPNLP) evaluate $(MODEL) data/test.jsonl $(HELD_OUT) --save

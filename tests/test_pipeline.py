@@ -40,6 +40,7 @@ from training.finetune import Progress, Rows, validate
 from training.network import GapNetwork
 from training.pipeline import (
     TrainingRows,
+    _load_tokenizer,
     _named,
     _train_seeds,
     check_parity,
@@ -177,6 +178,20 @@ def test_training_goes_on_from_a_model_directory(model_dir, rows, settings, enco
     now, before = model.manifest.trained_on.split("\n\n")
     assert now.endswith("Training began from the weights of tiny@1.0.")
     assert before == f"tiny@1.0 before that: {load_model_dir(model_dir).manifest.trained_on}"
+
+
+def test_windows_may_be_longer_than_those_of_the_model_that_training_goes_on_from(model_dir, settings):
+    base = str(model_dir)
+    assert AutoTokenizer.from_pretrained(base).model_max_length == 64
+    longer, too_long = (load_config(overrides=[*settings, f"model.max_length={n}"]).model for n in (126, 127))
+    _load_tokenizer(base, config=longer)
+    with pytest.raises(ConfigError, match="max_length is 127, but .* reads 126 tokens at the most"):
+        _load_tokenizer(base, config=too_long)
+
+
+def test_going_on_takes_every_layer_of_the_model_and_its_own_width():
+    settings = load_config(Path("further")).model
+    assert (settings.layers, settings.intermediate_size) == (0, 0)
 
 
 def first_loss(rows, settings, output):
@@ -434,7 +449,7 @@ def test_without_a_terminal_a_line_per_epoch_is_all(monkeypatch, capsys):
         listen("teacher 1", Progress(2, 2))
     assert [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()] == [
         "seed 1 step 5/5 loss 0.5000 validation average precision 0.2500",
-        "teacher 1 2 texts read",
+        "teacher 1 2 of 2 done",
     ]
 
 

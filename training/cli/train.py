@@ -34,7 +34,7 @@ def train(
     labels_column: Annotated[str, typer.Option(help="Column of the labels: a list, or joined by ';'.")] = "labels",
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with settings that differ from the recipe's; or teacher, small, further."),
+        typer.Option(help="TOML file with settings that differ from the recipe's; or teacher, narrow, small, further."),
     ] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as section.name=value; may be repeated.")
@@ -88,7 +88,7 @@ def _shown() -> Iterator[Listener]:
             loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
             bar.update(tasks[stage], completed=progress.step, description=f"{stage}{loss}")
             if progress.loss is None and progress.step == progress.n_steps:
-                console.print(f"{stage}  {progress.step} texts read")
+                console.print(f"{stage}  {progress.step} of {progress.n_steps} done")
             if progress.validation is not None:
                 console.print(
                     f"{stage}  step {progress.step}/{progress.n_steps}  loss {progress.loss:.4f}  "

@@ -40,13 +40,13 @@ from training.finetune import Progress, Rows, validate
 from training.network import GapNetwork
 from training.pipeline import (
     TrainingRows,
-    _load_tokenizer,
     _named,
     _train_seeds,
     check_parity,
     prepare_rows,
     train_model,
 )
+from training.start import find_start
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +181,12 @@ def test_training_goes_on_from_a_model_directory(model_dir, rows, settings, enco
 
 
 def test_windows_may_be_longer_than_those_of_the_model_that_training_goes_on_from(model_dir, settings):
-    base = str(model_dir)
-    assert AutoTokenizer.from_pretrained(base).model_max_length == 64
-    longer, too_long = (load_config(overrides=[*settings, f"model.max_length={n}"]).model for n in (126, 127))
-    _load_tokenizer(base, config=longer)
-    with pytest.raises(ConfigError, match="max_length is 127, but .* reads 126 tokens at the most"):
-        _load_tokenizer(base, config=too_long)
+    assert AutoTokenizer.from_pretrained(model_dir).model_max_length == 64
+    base = f'model.base="{model_dir.as_posix()}"'
+    longer, too_long = (load_config(overrides=[*settings, base, f"model.max_length={n}"]).model for n in (126, 127))
+    assert find_start(longer, texts=[]).model == load_model_dir(model_dir)
+    with pytest.raises(ConfigError, match=r"max_length is 127, but .* reads 126 tokens at the most"):
+        find_start(too_long, texts=[])
 
 
 def test_going_on_takes_every_layer_of_the_model_and_its_own_width():
@@ -317,10 +317,9 @@ def test_of_two_seeds_and_their_average_the_best_is_kept(rows, settings, encoder
         encode_examples(part, tokenizer=tokenizer, max_length=64) for part in (rows.train, rows.validation)
     )
     encoded, seeds = Rows(train, validation, tokenizer.pad_token_id), []
+    network = GapNetwork.from_encoder(str(encoder_dir), layers=0, dropout=0.0, frozen_layers=0)
     with caplog.at_level(logging.INFO, logger="training.pipeline"):
-        network = _train_seeds(
-            encoded, base=str(encoder_dir), config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed)
-        )
+        _train_seeds(network, encoded, config=config, run_dir=tmp_path, listen=lambda seed, _: seeds.append(seed))
     assert list(dict.fromkeys(seeds)) == ["seed 1", "seed 2"]
     runs = [torch.load(tmp_path / f"seed-{seed}.pt", weights_only=True)["best_weights"] for seed in (1, 2)]
     runs.append({name: (runs[0][name] + runs[1][name]) / 2 for name in runs[0]})

@@ -1,11 +1,17 @@
-"""Narrower feed-forward layers: what stays of what the network says, and what a pruned model is."""
+"""A smaller vocabulary and narrower layers: what stays of what the network says, and what a pruned model is."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
+from tokenizers import Tokenizer, models, processors
+from transformers import (
+    AutoTokenizer,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from gapnlp.classifier import GapClassifier
 from gapnlp.errors import ConfigError
@@ -15,7 +21,14 @@ from training.encode import encode_examples
 from training.finetune import predict_logits
 from training.network import GapNetwork
 from training.pipeline import TrainingRows, train_model
-from training.prune import _feed_forward, _second_moment, prune_feed_forward
+from training.prune import (
+    _feed_forward,
+    _renumber,
+    _second_moment,
+    prune_embeddings,
+    prune_feed_forward,
+    prune_vocabulary,
+)
 
 WIDE = 128  # neurons of the tiny encoder
 
@@ -43,6 +56,91 @@ def prune(network, encoded, width):
 
 def say(network, encoded):
     return predict_logits(network, encoded, pad_id=0, device="cpu")
+
+
+# The vocabulary
+
+
+@pytest.fixture(scope="module")
+def texts(read_corpus):
+    return [example.text for example in read_corpus("train", 100)]
+
+
+def spelt(tokenizer, texts):
+    return [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(list(texts))["input_ids"]]
+
+
+def test_the_most_frequent_tokens_stay_under_new_ids(tokenizer, texts):
+    size = len(tokenizer) - 150
+    smaller, kept = prune_vocabulary(tokenizer, texts, size=size)
+    assert len(smaller) == len(kept) == size
+    assert kept == sorted(kept)
+    assert tokenizer.convert_ids_to_tokens(kept) == smaller.convert_ids_to_tokens(list(range(size)))
+    assert set(tokenizer.all_special_tokens) <= set(smaller.get_vocab())
+    gone = set(tokenizer.get_vocab()) - set(smaller.get_vocab())
+    for old, new in zip(spelt(tokenizer, texts), spelt(smaller, texts), strict=True):
+        assert old == new or gone & set(old)
+        assert (old[0], old[-1]) == (new[0], new[-1]) == ("[CLS]", "[SEP]")
+    counts = {token: sum(row.count(token) for row in spelt(tokenizer, texts)) for token in tokenizer.get_vocab()}
+    words = [token for token in smaller.get_vocab() if len(token.removeprefix("##")) > 1 and token[0] != "["]
+    assert max(counts[token] for token in gone) <= min(counts[token] for token in words)
+
+
+def test_a_word_whose_token_went_can_still_be_spelt(tokenizer):
+    smaller, _ = prune_vocabulary(tokenizer, ["nothing but this"], size=len(tokenizer) - 200)
+    word = max((token for token in set(tokenizer.get_vocab()) - set(smaller.get_vocab())), key=len)
+    (row,) = spelt(smaller, [word])
+    assert len(row) > 3
+    assert "".join(piece.removeprefix("##") for piece in row[1:-1]) == word
+
+
+def test_a_text_of_tokens_that_stayed_is_read_as_before(network, tokenizer, texts):
+    seen = texts[:5]
+    size = len({token for row in spelt(tokenizer, seen) for token in row}) + 120
+    smaller, kept = prune_vocabulary(tokenizer, seen, size=size)
+    assert size < len(tokenizer)
+    inputs = tokenizer(seen, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        before = network.eval()(inputs["input_ids"], inputs["attention_mask"])[0]
+    prune_embeddings(network, kept)
+    inputs = smaller(seen, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        after = network(inputs["input_ids"], inputs["attention_mask"])[0]
+    torch.testing.assert_close(after, before, atol=0, rtol=0)
+    assert network.text.config.vocab_size == size
+    assert network.text.config.pad_token_id == smaller.pad_token_id
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        processors.RobertaProcessing(sep=("</s>", 4), cls=("<s>", 2)),
+        processors.BertProcessing(sep=("</s>", 4), cls=("<s>", 2)),
+        processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 4)]),
+    ],
+)
+def test_what_stands_around_a_text_gets_its_new_ids(processor):
+    vocabulary = {"[UNK]": 0, "a": 1, "<s>": 2, "gone": 3, "</s>": 4}
+    whole = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    whole.post_processor = processor
+    state = json.loads(whole.to_str())
+    _renumber(state["post_processor"], {0: 0, 1: 1, 2: 2, 4: 3})
+    state["model"]["vocab"] = {"[UNK]": 0, "a": 1, "<s>": 2, "</s>": 3}
+    assert Tokenizer.from_str(json.dumps(state)).encode("a").ids == [2, 1, 3]
+
+
+def test_a_vocabulary_larger_than_the_encoders_is_refused(tokenizer, texts):
+    with pytest.raises(ConfigError, match=r"vocab_size is 9999, but the encoder has \d+: lower it, or set it to 0"):
+        prune_vocabulary(tokenizer, texts, size=9999)
+
+
+def test_a_tokenizer_of_another_kind_is_refused(texts):
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0, "b": 1}, [])))
+    with pytest.raises(ConfigError, match="needs a tokenizer of word pieces, like BERT's: set it to 0"):
+        prune_vocabulary(other, texts, size=1)
+
+
+# The layers
 
 
 def test_neurons_that_say_what_others_say_go_without_a_trace(network, encoded):
@@ -105,7 +203,12 @@ def test_an_encoder_of_another_build_is_refused(encoded):
 @pytest.mark.slow
 def test_a_pruned_model_is_a_model_like_any_other(model_dir, read_corpus, settings, tmp_path):
     rows = TrainingRows(train=read_corpus("train", 100), validation=read_corpus("validation", 60))
-    size = [f'model.base="{model_dir.as_posix()}"', "model.intermediate_size=64", "optim.epochs=1"]
+    size = [
+        f'model.base="{model_dir.as_posix()}"',
+        "model.intermediate_size=64",
+        "model.vocab_size=300",
+        "optim.epochs=1",
+    ]
     stages = []
     model = train_model(
         rows,
@@ -114,8 +217,11 @@ def test_a_pruned_model_is_a_model_like_any_other(model_dir, read_corpus, settin
         listen=lambda stage, progress: stages.append((stage, progress.step, progress.n_steps)),
     )
     assert stages[:2] == [("pruning", 1, 2), ("pruning", 2, 2)]
-    assert json.loads((model.path / "config.json").read_text(encoding="utf-8"))["intermediate_size"] == 64
-    assert "Its feed-forward layers were pruned to 64 neurons each." in model.manifest.trained_on
+    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    assert (config["intermediate_size"], config["vocab_size"]) == (64, 300)
+    assert len(AutoTokenizer.from_pretrained(model.path)) == 300
+    told = "Its vocabulary was pruned to 300 tokens. Its feed-forward layers were pruned to 64 neurons each."
+    assert told in model.manifest.trained_on
     assert load_model_dir(model.path).manifest == model.manifest
     texts = [example.text for example in rows.validation]
     light, torch_ = (GapClassifier.load(model.path, engine=engine).read(texts) for engine in ("openvino-f32", "torch"))

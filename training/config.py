@@ -28,6 +28,7 @@ class ModelConfig(_Section):
     version: str = Field(pattern=r"^[0-9A-Za-z.+-]+$")
     base: str
     layers: int = Field(ge=0)
+    vocab_size: int = Field(ge=0)
     intermediate_size: int = Field(ge=0)
     max_length: int = Field(ge=16, le=8192)
     dropout: float = Field(ge=0, lt=1)

@@ -18,7 +18,7 @@ from training.precision import Precision, autocast
 SLICE_SIZE = 1024  # texts that are asked about together
 
 FloatArray = npt.NDArray[np.float64]
-Tell = Callable[[int], object]
+Tell = Callable[[int, int], object]
 
 
 def teacher_logits(teacher: Path, texts: Sequence[str], *, cache: Path, precision: Precision, tell: Tell) -> FloatArray:
@@ -32,7 +32,7 @@ def teacher_logits(teacher: Path, texts: Sequence[str], *, cache: Path, precisio
         texts: Texts to ask it about.
         precision: What it computes in; see `training.precision.autocast`.
         cache: File that keeps the answers, so that a resumed run need not ask again.
-        tell: Called with the number of texts done.
+        tell: Called with the number of texts done, and of all.
     """
     if cache.is_file():
         kept: FloatArray = np.load(cache, allow_pickle=False)
@@ -44,7 +44,7 @@ def teacher_logits(teacher: Path, texts: Sequence[str], *, cache: Path, precisio
         with autocast(precision):
             readings = classifier.read(texts[start : start + SLICE_SIZE])
         logits[start : start + SLICE_SIZE] = [reading.logits for reading in readings]
-        tell(start + len(readings))
+        tell(start + len(readings), len(texts))
     partial = cache.with_suffix(".partial")
     with partial.open("wb") as handle:
         np.save(handle, logits)

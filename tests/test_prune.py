@@ -129,9 +129,10 @@ def test_what_stands_around_a_text_gets_its_new_ids(processor):
     assert Tokenizer.from_str(json.dumps(state)).encode("a").ids == [2, 1, 3]
 
 
-def test_a_vocabulary_larger_than_the_encoders_is_refused(tokenizer, texts):
-    with pytest.raises(ConfigError, match=r"vocab_size is 9999, but the encoder has \d+: lower it, or set it to 0"):
-        prune_vocabulary(tokenizer, texts, size=9999)
+@pytest.mark.parametrize("size", [9999, 10])
+def test_a_vocabulary_of_a_size_that_cannot_be_is_refused(tokenizer, texts, size):
+    with pytest.raises(ConfigError, match=rf"vocab_size is {size}, but this encoder can have \d+ to {len(tokenizer)}: "):
+        prune_vocabulary(tokenizer, texts, size=size)
 
 
 def test_a_tokenizer_of_another_kind_is_refused(texts):

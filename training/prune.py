@@ -41,10 +41,8 @@ def prune_vocabulary(
         size: Tokens that stay, special ones included.
 
     Raises:
-        ConfigError: The tokenizer is of another kind, or has fewer tokens than that.
+        ConfigError: The tokenizer is of another kind, has fewer tokens, or needs more.
     """
-    if len(tokenizer) < size:
-        raise ConfigError(f"model.vocab_size is {size}, but the encoder has {len(tokenizer)}: lower it, or set it to 0")
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     if state["model"]["type"] != "WordPiece":
         raise ConfigError("model.vocab_size needs a tokenizer of word pieces, like BERT's: set it to 0")
@@ -52,6 +50,11 @@ def prune_vocabulary(
     vocabulary: dict[str, int] = state["model"]["vocab"]
     always = {added["id"] for added in state["added_tokens"]}
     always |= {token for piece, token in vocabulary.items() if len(piece.removeprefix("##")) == 1 and piece.isascii()}
+    if not len(always) <= size <= len(vocabulary):
+        raise ConfigError(
+            f"model.vocab_size is {size}, but this encoder can have {len(always)} to {len(vocabulary)}: "
+            "choose one of these, or 0 for all"
+        )
     spare = {token for piece, token in vocabulary.items() if piece.startswith("[unused")} - always
     ranked = sorted(vocabulary.values(), key=lambda token: (token not in always, token in spare, -counts[token], token))
     kept = sorted(ranked[:size])

@@ -95,7 +95,7 @@ def test_a_word_whose_token_went_can_still_be_spelt(tokenizer):
 
 
 def test_a_text_of_tokens_that_stayed_is_read_as_before(network, tokenizer, texts):
-    seen = texts[:5]
+    seen = [text[:80] for text in texts[:5]]
     size = len({token for row in spelt(tokenizer, seen) for token in row}) + 120
     smaller, kept = prune_vocabulary(tokenizer, seen, size=size)
     assert size < len(tokenizer)
@@ -114,8 +114,8 @@ def test_a_text_of_tokens_that_stayed_is_read_as_before(network, tokenizer, text
 @pytest.mark.parametrize(
     "processor",
     [
-        processors.RobertaProcessing(sep=("</s>", 4), cls=("<s>", 2)),
-        processors.BertProcessing(sep=("</s>", 4), cls=("<s>", 2)),
+        processors.RobertaProcessing(("</s>", 4), ("<s>", 2)),
+        processors.BertProcessing(("</s>", 4), ("<s>", 2)),
         processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 4)]),
     ],
 )
@@ -131,7 +131,7 @@ def test_what_stands_around_a_text_gets_its_new_ids(processor):
 
 @pytest.mark.parametrize("size", [9999, 10])
 def test_a_vocabulary_of_a_size_that_cannot_be_is_refused(tokenizer, texts, size):
-    with pytest.raises(ConfigError, match=rf"vocab_size is {size}, but this encoder can have \d+ to {len(tokenizer)}: "):
+    with pytest.raises(ConfigError, match=rf"is {size}, but this encoder can have \d+ to {len(tokenizer)}: "):
         prune_vocabulary(tokenizer, texts, size=size)
 
 

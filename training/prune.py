@@ -106,7 +106,7 @@ def prune_feed_forward(network: GapNetwork, rows: Sequence[Encoded], *, width: i
         tell: Called with the layers done and their number.
 
     Raises:
-        ConfigError: The encoder's layers are not built like BERT's, or have no more than `width` neurons.
+        ConfigError: The encoder's layers are not built like BERT's, or have fewer than `width` neurons.
     """
     pairs = _feed_forward(network)
     wide = network.text.config.intermediate_size

@@ -22,6 +22,7 @@ import uvicorn
 from gapnlp.errors import ConfigError, GapnlpError
 from serve.app import create_app
 from serve.logs import configure_logging
+from serve.middleware.disconnect import note_connection
 from serve.rehearsal import rehearse
 from serve.retention import keep_pruned
 from serve.service import Service
@@ -155,6 +156,7 @@ class Server(uvicorn.Server):
                     _log.critical("the service could not start, or not end as it should", exc_info=exc)
                 raise
         else:
+            note_connection(scope, receive)
             await self._app(scope, receive, _closing(send) if self._service.state.draining else send)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

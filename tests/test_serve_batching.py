@@ -187,6 +187,32 @@ def test_a_request_that_gave_up_half_way_frees_what_is_left_of_it():
     asyncio.run(scenario())
 
 
+def test_nobody_reads_for_a_client_that_has_gone_though_the_loop_does_not_know_yet():
+    async def scenario():
+        engine = GatedEngine()
+        batcher = Batcher(new_classifier(engine))
+        first = ask(batcher, "w1")
+        await begun(engine)
+        left = threading.Event()
+        gone = [
+            asyncio.create_task(batcher.classify([f"w{i}", f"w{i} w3 " * 50], timeout=TIMEOUT, is_gone=left.is_set))
+            for i in (10, 11)
+        ]
+        stays = ask(batcher, "w2")
+        await asyncio.sleep(0.05)
+        left.set()
+        engine.gate.set()
+        await asyncio.gather(first, stays)
+        assert engine.calls == [[1], [2]]
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        assert batcher.n_waiting == 0
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_the_deadline_is_kept_and_what_waited_is_dropped():
     async def scenario():
         engine = GatedEngine()

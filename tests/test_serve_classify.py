@@ -3,14 +3,17 @@
 import asyncio
 import gc
 import json
+import socket
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import uvicorn
 from service_world import BrokenEngine, SlowEngine, fake_world, shipped_world, wait_until
 
 from gapnlp.taxonomy import LABELS, load_taxonomy
 from gapnlp.text import hash_text
-from serve.middleware.disconnect import while_connected
+from serve.middleware.disconnect import has_hung_up, note_connection, while_connected
 
 GRIEVANCE = "They promised a call back within a day. That was two weeks ago."
 
@@ -249,6 +252,32 @@ def test_a_request_that_was_watched_leaves_nothing_for_the_collector():
         assert [thing for thing in gc.get_objects() if type(thing).__name__ == "_Watch"] == []
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+def test_a_client_that_left_is_known_before_the_loop_comes_round_to_it(parser):
+    async def scenario():
+        found = asyncio.get_running_loop().create_future()
+
+        async def app(scope, receive, send):
+            note_connection(scope, receive)
+            found.set_result(has_hung_up(scope))
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        server = uvicorn.Server(uvicorn.Config(app, http=parser, lifespan="off", log_config=None))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                is_gone = await found
+                before = is_gone()
+            after = is_gone()  # nothing has been awaited since the client left
+            server.should_exit = True
+            await serving
+        return before, after, has_hung_up({})()
+
+    assert asyncio.run(scenario()) == (False, sys.platform == "linux", False)
 
 
 def test_a_client_that_left_before_its_turn_costs_nothing(tmp_path):

@@ -106,12 +106,16 @@ class Batcher:
         seconds = self._waiting_tokens / (self._tokens_per_second * self._n_slots)
         return max(1, min(LONGEST_RETRY, math.ceil(seconds)))
 
-    async def classify(self, texts: Sequence[str], *, timeout: float) -> list[Prediction]:
+    async def classify(
+        self, texts: Sequence[str], *, timeout: float, is_gone: Callable[[], bool] = lambda: False
+    ) -> list[Prediction]:
         """Read texts; whoever stops waiting for the answer takes those back that no thread has begun.
 
         Args:
             texts: What customers wrote; one that cannot be read gets a prediction with its `error` set.
             timeout: Seconds until `DeadlineError`.
+            is_gone: Asked from a thread before it begins one of the texts: True where whoever waits has gone, and is
+                about to stop waiting.
 
         Returns:
             One prediction per text, in their order, all of one model.
@@ -126,7 +130,7 @@ class Batcher:
         if self._closed:
             raise StoppedError("got a text after the end: the service has stopped")
         lane = self._lanes[-1]
-        request = Request(loop.create_future(), [None] * len(texts), len(texts))
+        request = Request(loop.create_future(), [None] * len(texts), len(texts), is_gone)
         keys = _answer_known(request, texts, lane)
         if keys:
             deadline = loop.time() + timeout

@@ -11,6 +11,7 @@ from serve.inference.errors import DeadlineError, EngineFailedError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from gapnlp.classifier import GapClassifier
     from gapnlp.encoding import EncodedText
@@ -28,6 +29,7 @@ class Request:
         done: Resolves to nothing when every text has its prediction.
         predictions: In the order of the texts; None where one is still to come.
         n_left: How many are still to come.
+        is_gone: Says whether whoever waits for them has gone.
         n_queued: How many no thread has taken yet.
         tokens_queued: Theirs.
     """
@@ -35,8 +37,13 @@ class Request:
     done: asyncio.Future[None]
     predictions: list[Prediction | None]
     n_left: int
+    is_gone: Callable[[], bool]
     n_queued: int = 0
     tokens_queued: int = 0
+
+    def is_over(self) -> bool:
+        """Say whether nobody needs what is still to come."""
+        return self.done.done() or self.is_gone()
 
     def settle(self, index: int, result: Prediction | EngineFailedError) -> None:
         """Take one text's prediction, or what keeps the whole request from being answered."""
@@ -97,7 +104,7 @@ class Lane:
         tokens = taken[0].tokens
         while jobs and tokens + jobs[0].tokens <= most_tokens:
             job = jobs.popleft()
-            if not job.request.done.done():
+            if not job.request.is_over():
                 taken.append(job)
                 tokens += job.tokens
         return taken
@@ -105,7 +112,7 @@ class Lane:
     def _drop_dead(self, bucket: int) -> bool:
         """Drop the jobs at the head that nobody waits for any more; say whether one is left."""
         jobs = self.buckets[bucket]
-        while jobs and jobs[0].request.done.done():
+        while jobs and jobs[0].request.is_over():
             jobs.popleft()
         if not jobs:
             del self.buckets[bucket]

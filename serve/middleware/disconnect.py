@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar
+import select
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from starlette.types import Receive
+    from starlette.types import Receive, Scope
 
 T = TypeVar("T")
 _UNWATCHED_SECONDS = 0.1
+_KEY = "gapnlp.hung_up"
 
 
 class ClientGoneError(Exception):
     """The client hung up before its answer was there."""
+
+
+def note_connection(scope: Scope, receive: Receive) -> None:
+    """Let `has_hung_up` find the connection of a request; for the server, which alone knows it."""
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    if transport is not None and hasattr(select, "POLLRDHUP"):  # Linux
+        scope[_KEY] = partial(_has_ended, transport)
+
+
+def has_hung_up(scope: Scope) -> Callable[[], bool]:
+    """Return what says whether the client has gone, before the event loop has come round to seeing it.
+
+    It asks the system, and may be asked from any thread. Where the connection is not known it always says no.
+    """
+    known: Callable[[], bool] = scope.get(_KEY, _never)
+    return known
+
+
+def _has_ended(transport: Any) -> bool:
+    if not transport.is_reading():  # a second request waits behind this one, and whatever follows it is not read yet
+        return False
+    poll = select.poll()
+    try:
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    except ValueError:  # closed by now
+        return True
+    return bool(poll.poll(0))
+
+
+def _never() -> bool:
+    return False
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from gapnlp.records import Prediction
 from serve.inference import DeadlineError, QueueFullError, StoppedError
-from serve.middleware.disconnect import while_connected
+from serve.middleware.disconnect import has_hung_up, while_connected
 from serve.middleware.shed import full_problem
 from serve.problem import TIMED_OUT, UNAVAILABLE, ProblemError, retry_after
 from serve.service import service_of
@@ -25,9 +25,10 @@ async def read_texts(request: Request, texts: Sequence[str]) -> list[Prediction]
     """
     service = service_of(request)
     try:
-        predictions = await while_connected(
-            request.receive, service.batcher.classify(texts, timeout=service.settings.timeout_seconds)
+        work = service.batcher.classify(
+            texts, timeout=service.settings.timeout_seconds, is_gone=has_hung_up(request.scope)
         )
+        predictions = await while_connected(request.receive, work)
     except QueueFullError as exc:
         service.metrics.shed()
         raise full_problem(exc.retry_after) from None

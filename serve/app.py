@@ -23,7 +23,7 @@ from serve.helpdesk.desk import Surroundings
 from serve.inference import Batcher, BatchLimits, LiveModel
 from serve.inference.live import LoadedModel
 from serve.metrics import Metrics
-from serve.middleware.body import BodyMiddleware
+from serve.middleware.body import BodyLimits, BodyMiddleware
 from serve.middleware.disconnect import ClientGoneError
 from serve.middleware.failure import FailureMiddleware
 from serve.middleware.headers import HeadersMiddleware
@@ -31,11 +31,12 @@ from serve.middleware.observe import ObserveMiddleware
 from serve.middleware.shed import ShedMiddleware
 from serve.middleware.trace import TraceMiddleware
 from serve.problem import UNAVAILABLE, ProblemError, problem_answer, retry_after, status_problem
-from serve.routes import classify, feedback, gaps, health, oip, openapi, pages, prevalence, tei, webhooks
+from serve.routes import archive, classify, feedback, gaps, health, oip, openapi, pages, prevalence, tei, webhooks
 from serve.security import Gate
 from serve.service import FixedModel, Service
 from serve.store import AsyncWriter, Store, StoreError
 from serve.tracing import UNTOLD, open_tracing
+from serve.upload import Places
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 _CLIENT_GONE = 499  # what nginx calls it; nobody receives it, but logs and metrics tell it apart
 _STORE_RETRY_SECONDS = 2
-_ROUTES = (classify, health, feedback, prevalence, gaps, tei, oip, openapi, pages)  # the busiest first
+_ROUTES = (classify, health, feedback, prevalence, gaps, archive, tei, oip, openapi, pages)  # the busiest first
 PROBES = ("/livez", "/readyz", "/metrics")
 
 
@@ -98,7 +99,11 @@ def _middleware(settings: Settings, *, metrics: Metrics, tracer: TracerProvider 
     layers += [
         Middleware(FailureMiddleware),
         Middleware(ShedMiddleware),
-        Middleware(BodyMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.timeout_seconds),
+        Middleware(
+            BodyMiddleware,
+            limits=BodyLimits(settings.max_body_bytes, settings.timeout_seconds),
+            by_path={archive.PATH: BodyLimits(settings.max_upload_bytes, settings.upload_seconds)},
+        ),
     ]
     return layers
 
@@ -137,6 +142,7 @@ async def _lifespan(
             batcher=batcher,
             metrics=metrics,
             gate=Gate(settings, find=lambda token: writer.read(lambda conn: store.keys.find(conn, token))),
+            uploads=Places(settings.max_uploads),
             helpdesk=helpdesk,
         )
         metrics.watch_queue(lambda: batcher.n_waiting, limit=settings.max_waiting)

@@ -134,12 +134,13 @@ class Metrics:
             self._child(self._texts, source).inc(n_texts)
             self._child(self._failed, source).inc(n_texts)
 
-    def predictions(self, predictions: Sequence[Prediction], source: str) -> None:
+    def predictions(self, predictions: Sequence[Prediction], source: str, *, rolls: bool = True) -> None:
         """Count what came out, and let the mix of labels roll on.
 
         Args:
             predictions: One per text.
-            source: `api`, or the connector's name.
+            source: `api`, `archive`, or the connector's name.
+            rolls: False leaves the mix where it is: an old archive says nothing of the latest texts.
         """
         source = self._bounded("source", source)
         self._child(self._texts, source).inc(len(predictions))
@@ -149,7 +150,8 @@ class Metrics:
                 n_failed += 1
                 continue
             n_reviews += prediction.review
-            self._mix.add(prediction.labels)
+            if rolls:
+                self._mix.add(prediction.labels)
             for label in prediction.labels or (OUTCOMES[-1],):
                 self._child(self._labels, source, label).inc()
         self._child(self._reviews, source).inc(n_reviews)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from serve.security import Gate
     from serve.settings import Settings
     from serve.store import AsyncWriter, Store
+    from serve.upload import Places
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Service:
         batcher: What texts are read through.
         metrics: What an operator watches.
         gate: API keys and rate limits.
+        uploads: How many archives are labelled at a time.
         helpdesk: What takes webhooks in and tags tickets; None where no helpdesk is connected.
         state: Where the service is in its life.
     """
@@ -71,6 +73,7 @@ class Service:
     batcher: Batcher
     metrics: Metrics
     gate: Gate
+    uploads: Places
     helpdesk: Helpdesk | None = None
     state: Lifecycle = field(default_factory=Lifecycle)
 

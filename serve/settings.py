@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     public_metrics: bool = Field(False, description="Serve /metrics without a key even where keys are asked for.")
 
     max_body_bytes: _Count = Field(2_000_000, description="Of a JSON body, after inflation.")
+    max_upload_bytes: _Count = Field(100_000_000, description="Of an archive to be labelled, after inflation.")
+    upload_seconds: _Seconds = Field(300, description="In which a whole archive must have come.")
+    max_uploads: _Count = Field(2, description="Archives that are labelled at the same time; more get 429.")
     max_texts: _Count = Field(512, description="Texts in one request.")
     max_characters: _Count = Field(20_000, description="Characters of one text.")
     max_waiting: _Count = Field(1024, description="Texts that may wait for the model; more are answered with 429.")

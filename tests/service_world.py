@@ -131,7 +131,7 @@ async def _call(app, messages, *, path, headers):
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"test"), (b"content-type", b"application/json"), *headers],
+        "headers": [*headers, (b"host", b"test"), (b"content-type", b"application/json")],  # of two the first counts
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }

@@ -5,6 +5,8 @@ import json
 import pytest
 from service_world import CANARY, fake_world
 
+from serve.upload import MEDIA_TYPES
+
 DEEP = 250_000
 
 
@@ -135,6 +137,7 @@ CASES = [
     *[pytest.param(body, {200}, id=name) for name, body in READ.items()],
     pytest.param(text(b'"' + b"x" * 1_000_000 + b'"'), {413}, id="one word of a megabyte"),
 ]
+BINARY = [MEDIA_TYPES["xlsx"], MEDIA_TYPES["parquet"]]
 PATHS = ["/v1/classify", "/v1/prevalence", "/v1/feedback", "/predict", "/v2/models/tiny/infer"]
 
 
@@ -162,6 +165,19 @@ def test_the_other_routes_bear_them_too(world, path, body, statuses):
     assert CANARY not in answer.text
     if statuses == {400}:
         assert answer.status_code == 400
+    assert world.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "application/x-ndjson", *BINARY])
+@pytest.mark.parametrize("body", [pytest.param(case.values[0], id=case.id) for case in CASES])
+def test_as_an_archive_they_are_read_or_refused_too(world, body, kind):
+    answer = world.send("/v1/classify/archive?text_column=text", body, content_type=kind)
+    assert answer.status_code == 200 or 400 <= answer.status_code < 500
+    if answer.status_code == 200:
+        assert kind not in BINARY
+        assert int(answer.headers["gapnlp-rows"]) >= 0
+    else:
+        assert CANARY not in answer.text
     assert world.get("/livez").status_code == 200
 
 

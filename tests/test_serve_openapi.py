@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import jsonschema_rs
 import pytest
 import schemathesis
+from archive_bodies import ARCHIVES
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from service_world import fake_classifier, fake_validation, fake_world, settings_for
@@ -20,6 +21,7 @@ from serve.routes.openapi import openapi_document
 from serve.schemas.text import VISIBLE
 from serve.security import SCOPES
 from serve.store import Store
+from serve.upload import MEDIA_TYPES
 
 CONFIG = {
     "checks": {
@@ -121,6 +123,10 @@ def before_call(context, case, kwargs):
     if case.path.endswith("/infer") and isinstance(case.body, dict) and case.body.get("inputs"):
         for tensor in case.body["inputs"]:  # as many texts as the shape says
             tensor["shape"] = [len(tensor["data"])]
+    if case.path.endswith("/archive"):
+        kind = next(kind for kind, media_type in MEDIA_TYPES.items() if media_type == case.media_type)
+        kwargs["data"] = ARCHIVES[kind]
+        kwargs["params"] = {name: "comment" if name == "text_column" else value for name, value in case.query.items()}
     if "Idempotency-Key" in (case.headers or {}):  # another key for another request
         case.headers["Idempotency-Key"] = uuid.uuid4().hex
 

@@ -336,6 +336,7 @@ def test_a_rehearsal_leaves_nothing_behind(tmp_path):
             batcher=batcher,
             metrics=Metrics(),
             gate=None,
+            uploads=None,
         )
         await rehearse(service)
         with store.read() as conn:

@@ -102,17 +102,30 @@ def open_input(
     stamp = _stamp(Path(name))
     source = stack.enter_context(open_source(name, stream_kind=stream_kind))
     stamp = _stamp(source.path) if name == STREAM else stamp
-    check_unlabelled(source.columns, source=source.name)
     if id_column is not None:
         check_column(id_column, columns=source.columns, option="--id-column", source=source.name)
-    if text_column is not None:
-        column = check_column(text_column, columns=source.columns, option="--text-column", source=source.name)
-        return Input(source, column, stamp)
+    return Input(source, find_text_column(source, asked=text_column, id_column=id_column), stamp)
+
+
+def find_text_column(source: Source, *, asked: str | None, id_column: str | None = None) -> str:
+    """Return the column with the text.
+
+    Args:
+        source: The rows.
+        asked: Its name; None to tell it by the names and the first rows.
+        id_column: A column that it is not.
+
+    Raises:
+        InputError: The source is labelled already.
+        ColumnError: There is no such column, or it cannot be told for certain.
+    """
+    check_unlabelled(source.columns, source=source.name)
+    if asked is not None:
+        return check_column(asked, columns=source.columns, option="--text-column", source=source.name)
     columns = [column for column in source.columns if column not in (RAW_COLUMN, id_column)]
     rows = (row for chunk in islice(source.chunks(_N_SAMPLES), 1) for row in chunk.rows)
     samples = [row.values for row in rows if not row.error]
-    column = guess_text_column(samples, columns=columns or source.columns, source=source.name)
-    return Input(source, column, stamp)
+    return guess_text_column(samples, columns=columns or source.columns, source=source.name)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

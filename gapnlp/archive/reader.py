@@ -33,7 +33,7 @@ def open_source(name: str, *, stream_kind: str | None = None) -> Iterator[Source
     if name != STREAM:
         path = Path(name)
         _check_file(path, name=name)
-        source = _open_path(path, file_format=format_of(name), name=name)
+        source = open_file(path, file_format=format_of(name), name=name)
         try:
             yield source
         finally:
@@ -43,7 +43,7 @@ def open_source(name: str, *, stream_kind: str | None = None) -> Iterator[Source
         with explained_writing(f"{aside.name} (what comes from stdin, put aside)"):
             shutil.copyfileobj(sys.stdin.buffer, aside)
             aside.flush()
-        yield _open_path(Path(aside.name), file_format=stream_format(stream_kind), name="stdin")
+        yield open_file(Path(aside.name), file_format=stream_format(stream_kind), name="stdin")
 
 
 def _check_file(path: Path, *, name: str) -> None:
@@ -59,7 +59,17 @@ def _check_file(path: Path, *, name: str) -> None:
         raise InputError(f"{name} is a pipe or a device, which can be read once only; pipe it in with  < {name}  and -")
 
 
-def _open_path(path: Path, *, file_format: FileFormat, name: str) -> Source:
+def open_file(path: Path, *, file_format: FileFormat, name: str) -> Source:
+    """Open a file as what it is said to be.
+
+    Args:
+        path: A file that stays as it is until the source is closed; its extension is that of the format.
+        file_format: What it should hold.
+        name: What messages call it.
+
+    Raises:
+        InputError: It is empty, damaged, or holds something else.
+    """
     with explained_reading(name), path.open("rb") as file:
         head = file.read(16)
     if not head:

@@ -105,7 +105,7 @@ class Output:
         with contextlib.ExitStack() as undo, explained_writing(self._target.name):
             undo.callback(self._discard)
             self._open()
-            self._writer = _writer(self._file, self._layout, file_format=self._target.file_format)
+            self._writer = new_writer(self._file, self._layout, file_format=self._target.file_format)
             self._cleanup.callback(self._writer.abandon)
             undo.pop_all()
         return self
@@ -159,8 +159,8 @@ class Output:
                 self._part.unlink(missing_ok=True)
 
 
-def _writer(file: IO[bytes], layout: Layout, *, file_format: FileFormat) -> Writer:
-    """Import only what the format needs."""
+def new_writer(file: IO[bytes], layout: Layout, *, file_format: FileFormat) -> Writer:
+    """Return what writes rows of a format into a file; it imports only what that needs."""
     if file_format.kind == "xlsx":
         from gapnlp.archive.workbook import WorkbookWriter
 

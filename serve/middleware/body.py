@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -19,6 +20,19 @@ _METHODS = frozenset({"POST", "PUT", "PATCH"})
 _ENCODINGS = "gzip, deflate"
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What a body may be.
+
+    Attributes:
+        max_bytes: Packed and unpacked.
+        seconds: In which the whole of it must have come.
+    """
+
+    max_bytes: int
+    seconds: float
+
+
 class BodyMiddleware:
     """Hand bodies on without their Content-Encoding, and no more of them than may be.
 
@@ -26,17 +40,17 @@ class BodyMiddleware:
     turn came is not served at all, so that those who still wait need not wait for it.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, *, limits: BodyLimits, by_path: Mapping[str, BodyLimits]) -> None:
         """Wrap an app.
 
         Args:
             app: What reads the bodies.
-            max_bytes: Of a body, packed and unpacked.
-            seconds: In which the whole body must have come.
+            limits: Of most bodies.
+            by_path: Of those that are sent to these paths.
         """
         self.app = app
-        self._max_bytes = max_bytes
-        self._seconds = seconds
+        self._limits = limits
+        self._by_path = by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -55,25 +69,23 @@ class BodyMiddleware:
 
     def _body_of(self, scope: Scope, receive: Receive) -> _Body:
         headers = Headers(scope=scope)
-        unpack = unpacker(headers.get("content-encoding", ""), max_bytes=self._max_bytes)
+        limits = self._by_path.get(scope["path"], self._limits)
+        unpack = unpacker(headers.get("content-encoding", ""), max_bytes=limits.max_bytes)
         declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
-            raise too_large(self._max_bytes)
-        return _Body(receive, unpack=unpack, max_bytes=self._max_bytes, seconds=self._seconds)
+        if declared.isdecimal() and int(declared[:20]) > limits.max_bytes:
+            raise too_large(limits.max_bytes)
+        return _Body(receive, unpack=unpack, limits=limits)
 
 
 class _Body:
     """One body on its way in."""
 
-    def __init__(
-        self, receive: Receive, *, unpack: Callable[[bytes, bool], bytes] | None, max_bytes: int, seconds: float
-    ) -> None:
+    def __init__(self, receive: Receive, *, unpack: Callable[[bytes, bool], bytes] | None, limits: BodyLimits) -> None:
         self._receive = receive
         self._unpack = unpack
-        self._left = max_bytes
-        self._max_bytes = max_bytes
-        self._seconds = seconds
-        self._ends_at = asyncio.get_running_loop().time() + seconds
+        self._left = limits.max_bytes
+        self._limits = limits
+        self._ends_at = asyncio.get_running_loop().time() + limits.seconds
         self._first: Message | None = None
         self._is_read = False
 
@@ -93,7 +105,7 @@ class _Body:
         self._is_read = not more
         self._left -= len(chunk)
         if self._left < 0:
-            raise too_large(self._max_bytes)
+            raise too_large(self._limits.max_bytes)
         if self._unpack is None:
             return message
         return {"type": "http.request", "body": self._unpack(chunk, not more), "more_body": more}
@@ -103,7 +115,7 @@ class _Body:
             async with asyncio.timeout_at(self._ends_at):
                 return await self._receive()
         except TimeoutError:
-            raise ProblemError(SLOW_CLIENT, f"the whole body must come within {self._seconds:g} s") from None
+            raise ProblemError(SLOW_CLIENT, f"the whole body must come within {self._limits.seconds:g} s") from None
 
 
 def unpacker(encoding: str, *, max_bytes: int) -> Callable[[bytes, bool], bytes] | None:

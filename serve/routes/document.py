@@ -33,6 +33,7 @@ SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 KEYED = (UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, INTERNAL)
 WITH_BODY = (MALFORMED, SLOW_CLIENT, TOO_LARGE, MEDIA)
 STORED = (UNAVAILABLE,)
+_FILE = {"type": "string", "format": "binary"}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds until another try.", "schema": {"type": "integer"}}}
 _STATUS_HEADERS: Mapping[int, Mapping[str, Any]] = {
     401: {"WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}}},
@@ -66,7 +67,9 @@ def documented(
     requests: Sequence[type[BaseModel]] = (),
     problems: Sequence[Kind] = (),
     error: type[BaseModel] = ProblemDocument,
-    media_type: str = JSON,
+    media_types: Sequence[str] = (JSON,),
+    headers: Mapping[str, Any] | None = None,
+    files: Sequence[str] = (),
     parameters: Sequence[Mapping[str, Any]] = (),
     secured: bool = True,
 ) -> dict[str, Any]:
@@ -78,7 +81,9 @@ def documented(
         requests: What its body may be, one of them; none for no body.
         problems: What else it may answer with.
         error: The shape of these.
-        media_type: Of the answer.
+        media_types: Of the answer.
+        headers: Of the answer, as OpenAPI writes them.
+        files: Media types of its body where that is a file.
         parameters: Path, query and header parameters, as OpenAPI writes them.
         secured: Whether it asks for a key.
     """
@@ -87,12 +92,14 @@ def documented(
         extra["security"] = SECURITY
     if requests:
         extra["requestBody"] = {"required": True, "content": {JSON: _content(requests)}}
+    if files:
+        extra["requestBody"] = {"required": True, "content": {media_type: {"schema": _FILE} for media_type in files}}
     responses: dict[int, dict[str, Any]] = {}
     for kind in problems:
         responses.setdefault(kind.status, _problem(error, status=kind.status))["description"] += f"{kind.title}. "
-    ok = {"description": "Done.", **({"model": answer} if answer else {})}
-    if media_type != JSON:
-        ok["content"] = {media_type: {"schema": {"type": "string"}}}
+    ok = {"description": "Done.", **({"model": answer} if answer else {}), **({"headers": headers} if headers else {})}
+    if JSON not in media_types:
+        ok["content"] = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
     return {
         "responses": {status: ok, **responses},
         "status_code": status,

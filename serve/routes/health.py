@@ -49,7 +49,7 @@ async def readyz(request: Request) -> Response:
     "/metrics",
     summary="Metrics for Prometheus",
     tags=["operations"],
-    **documented(problems=[UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, INTERNAL], media_type="text/plain"),
+    **documented(problems=[UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, INTERNAL], media_types=["text/plain"]),
 )
 async def metrics(request: Request) -> Response:
     """Answer in Prometheus' text format. Needs a key with the scope `metrics`, unless the operator opened it."""

@@ -29,7 +29,12 @@ router = APIRouter(route_class=LeanRoute)
 async def page(request: Request) -> Response:
     """Return the page."""
     settings = service_of(request).settings
-    html = _page(settings.needs_keys, max_characters=settings.max_characters, feedback=settings.store_predictions)
+    html = _page(
+        settings.needs_keys,
+        max_characters=settings.max_characters,
+        max_megabytes=settings.max_upload_bytes // 1_000_000,
+        feedback=settings.store_predictions,
+    )
     return Response(html, media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
@@ -44,7 +49,7 @@ async def static(request: Request) -> Response:
 
 
 @cache
-def _page(needs_keys: bool, *, max_characters: int, feedback: bool) -> str:
+def _page(needs_keys: bool, *, max_characters: int, max_megabytes: int, feedback: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(default=True),
@@ -54,6 +59,7 @@ def _page(needs_keys: bool, *, max_characters: int, feedback: bool) -> str:
     return environment.get_template("page.html.j2").render(
         needs_keys=needs_keys,
         max_characters=max_characters,
+        max_megabytes=max_megabytes,
         feedback=feedback,
         gaps=load_taxonomy().gaps,
         versions={name: _version(name) for name in _FILES},

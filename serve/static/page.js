@@ -26,18 +26,23 @@ function say(id, message) {
 }
 
 async function post(path, body) {
-  const headers = { "Content-Type": "application/json" };
+  return (await send(path, JSON.stringify(body), "application/json")).json();
+}
+
+/** Send a body and return the answer, if it is a good one. */
+async function send(path, body, type) {
+  const headers = { "Content-Type": type };
   const key = byId("key")?.value.trim();
   if (key) headers.Authorization = `Bearer ${key}`;
   let answer;
   try {
-    answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+    answer = await fetch(path, { method: "POST", headers, body });
   } catch {
     throw new Error("The service cannot be reached. Is it still running?");
   }
-  const found = await answer.json().catch(() => ({}));
-  if (answer.ok) return found;
-  throw new Error(explain(answer, found));
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  throw new Error(type === "application/json" ? explain(answer, problem) : explainFile(answer, problem));
 }
 
 /** Say what went wrong in words for people. */
@@ -51,6 +56,12 @@ function explain(answer, problem) {
     return `The service is busy. Try again in ${wait === "1" ? "a second" : `${wait || "a few"} seconds`}.`;
   }
   return problem.title ? `${problem.title}. (${answer.status})` : `The service answered ${answer.status}.`;
+}
+
+function explainFile(answer, problem) {
+  if (answer.status === 413) return "The file is too large for the service.";
+  if (answer.status === 422) return `The service says: ${problem.detail}.`;
+  return explain(answer, problem);
 }
 
 /** Cut a text wherever evidence begins or ends; offsets count code points, as the service does. */
@@ -181,7 +192,7 @@ function openFeedback() {
   say("feedback-problem", "");
 }
 
-async function send(labels, comment) {
+async function sendFeedback(labels, comment) {
   say("feedback-problem", "");
   const body = { id: current.id, labels };
   if (comment) body.comment = comment;
@@ -206,9 +217,72 @@ function correct() {
 function sendCorrection(event) {
   event.preventDefault();
   const ticked = [...byId("correct").querySelectorAll("input:checked")].map((input) => input.value);
-  send(ticked, byId("comment").value.trim());
+  sendFeedback(ticked, byId("comment").value.trim());
 }
 
+// A whole file
+
+const TYPES = {
+  csv: "text/csv",
+  tsv: "text/tab-separated-values",
+  jsonl: "application/x-ndjson",
+  ndjson: "application/x-ndjson",
+  xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+  parquet: "application/vnd.apache.parquet",
+};
+
+async function label(event) {
+  event.preventDefault();
+  say("archive-problem", "");
+  byId("archive-status").replaceChildren();
+  const file = byId("file").files[0];
+  const [, stem, ending] = file?.name.match(/^(.*)\.([^.]*)$/) || [];
+  const type = TYPES[ending?.toLowerCase()];
+  if (!type) {
+    say("archive-problem", `Choose a file that ends in ${Object.keys(TYPES).map((one) => `.${one}`).join(", ")}.`);
+    byId("file").focus();
+    return;
+  }
+  const column = byId("column").value.trim();
+  const query = column ? `?text_column=${encodeURIComponent(column)}` : "";
+  byId("archive-status").textContent = "Sending …";
+  await busy(byId("archive"), async () => {
+    try {
+      const answer = await send(`v1/classify/archive${query}`, file, type);
+      const labelled = await received(answer);
+      const name = answer.headers.get("Content-Disposition").match(/filename="labelled(\.\w+)"/)[1];
+      const link = make("a", { text: `Save ${stem}-labelled${name}` });
+      link.href = URL.createObjectURL(labelled);
+      link.download = `${stem}-labelled${name}`;
+      byId("archive-status").replaceChildren("Done. ", link);
+      link.focus();
+    } catch (error) {
+      say("archive-problem", error.message);
+      byId("archive-status").replaceChildren();
+    }
+  });
+}
+
+/** Wait for the whole of an answer, and tell how far it is: lines are rows, but for those inside a cell. */
+async function received(answer) {
+  const total = Number(answer.headers.get("Gapnlp-Rows"));
+  const type = answer.headers.get("Content-Type");
+  const pieces = [];
+  const reader = answer.body.getReader();
+  let lines = type.startsWith("text/") ? -1 : 0; // the first one names the columns
+  for (;;) {
+    const { done, value } = await reader.read().catch(() => {
+      throw new Error("The answer broke off before it was complete. Send the file again.");
+    });
+    if (done) return new Blob(pieces, { type });
+    pieces.push(value);
+    for (const byte of value) lines += byte === 10;
+    const rows = Math.min(lines, total).toLocaleString();
+    byId("archive-status").textContent = `Reading: ${rows} of ${total.toLocaleString()} rows …`;
+  }
+}
+
+byId("archive").addEventListener("submit", label);
 byId("ask").addEventListener("submit", ask);
 byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("ask").requestSubmit();
@@ -218,7 +292,7 @@ byId("example").addEventListener("click", () => {
   byId("ask").requestSubmit();
 });
 if (byId("judge")) {
-  byId("right").addEventListener("click", () => send(current.labels, ""));
+  byId("right").addEventListener("click", () => sendFeedback(current.labels, ""));
   byId("wrong").addEventListener("click", correct);
   byId("correct").addEventListener("submit", sendCorrection);
 }

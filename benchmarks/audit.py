@@ -48,6 +48,11 @@ class Pool:
     with_gap: FloatArray
     without: FloatArray
 
+    @property
+    def prior(self) -> float:
+        """Share at which the scores are calibrated, 0-1."""
+        return len(self.with_gap) / (len(self.with_gap) + len(self.without))
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -110,11 +115,12 @@ def audit_of(proba: FloatArray, labels: BoolArray, design: Design, *, seed: int)
 def repeat(case: Case, *, pools: Sequence[Pool], n_archives: int, n_audits: int, seed: int) -> Figures:
     """Audit several archives of one case, each several times; count how often the intervals hold the truth."""
     rng = np.random.default_rng(seed)
+    priors = [pool.prior for pool in pools]
     held, normal, widths = [], [], []
     for _ in range(n_archives):
         proba, labels = archive_of(pools, case, rng=rng)
         truth, decided = labels.mean(axis=0), proba > 0.5
-        design = choose_design(proba, case.n_rows, gap=case.gap)
+        design = choose_design(proba, case.n_rows, gap=case.gap, priors=priors)
         for _ in range(n_audits):
             audit = audit_of(proba, labels, design, seed=int(rng.integers(2**31)))
             found = audited_estimates(proba, decided, audit, confidence=CONFIDENCE)
@@ -235,8 +241,8 @@ def promise(half_width: float, *, gap: str, pools: Sequence[Pool], natural: Sequ
     rng = np.random.default_rng(seed)
     case = Case("none", 20_000, 1, tuple(natural), gap)
     proba, labels = archive_of(pools, case, rng=rng)
-    plan = plan_audit(proba, half_width=half_width, gap=gap)
-    design = choose_design(proba, plan.n_rows, gap=gap)
+    plan = plan_audit(proba, half_width=half_width, gap=gap, priors=natural)
+    design = choose_design(proba, plan.n_rows, gap=gap, priors=natural)
     needy = max(plan.gaps, key=lambda item: item.n_rows)
     got = []
     for _ in range(30):

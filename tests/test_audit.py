@@ -16,11 +16,12 @@ from gapnlp.audit import (
     plan_audit,
     reader_agreement,
 )
-from gapnlp.audit.design import spread
+from gapnlp.audit.design import MAX_STRATA, spread
 from gapnlp.audit.difference import _fit_power, difference_estimate
 from gapnlp.audit.interval import stratified_interval
 from gapnlp.errors import ConfigError, CorpusError
 from gapnlp.intervals import wilson_interval
+from gapnlp.prevalence.gap_score import at_likeliest_share, sld
 from gapnlp.taxonomy import LABELS
 
 NO_SECOND = {"second": np.zeros((0, 5), dtype=bool), "second_rows": np.zeros(0, dtype=np.int64)}
@@ -316,7 +317,7 @@ def test_doubtful_texts_are_read_more_often_but_none_are_left_out():
     proba, _ = archive(np.random.default_rng(13), 20_000, quality=3.0)
     design = choose_design(proba, 1000, gap="communication")
     rate = np.array(design.n_rows) / np.bincount(design.stratum(proba))
-    assert len(rate) == 8
+    assert len(rate) == MAX_STRATA
     assert rate[-1] > 3 * rate[0]
     assert rate.min() > 0.1 * 1000 / 20_000 * 0.9  # the floor: a tenth of the rows is spread evenly
 
@@ -345,6 +346,45 @@ def test_six_decimals_decide_stratum_and_fingerprint():
     assert fingerprint(proba[::-1]) != fingerprint(proba)
     flat[0, 0] += 2e-6
     assert fingerprint(flat) != fingerprint(proba)
+
+
+def rare_here(rng, n_texts, *, prior, share):
+    """Make an archive in which every gap is rarer than where its probabilities were calibrated, and the truth."""
+    n_pool = 200_000
+    proba, labels = archive(rng, n_pool, share=(prior,) * 5, quality=3.0)
+    has, rest = np.flatnonzero(labels[:, 0]), np.flatnonzero(~labels[:, 0])
+    n_with = round(share * n_texts)
+    drawn = rng.permutation(np.concatenate([rng.choice(has, n_with), rng.choice(rest, n_texts - n_with)]))
+    return proba[drawn], labels[drawn], labels.mean(axis=0)
+
+
+def test_a_gap_that_is_rarer_here_is_foretold_and_drawn_for_as_such():
+    proba, labels, priors = rare_here(np.random.default_rng(20), 20_000, prior=0.3, share=0.02)
+    taken_at_its_word = plan_audit(proba, half_width=0.01, gap="knowledge")
+    plan = plan_audit(proba, half_width=0.01, gap="knowledge", priors=priors)
+    assert taken_at_its_word.gaps[0].share > 0.06
+    assert plan.gaps[0].share == pytest.approx(0.02, abs=0.005)
+    assert plan.n_rows < 0.6 * taken_at_its_word.n_rows
+
+    def width(design):
+        found = [audited_estimates(proba, proba > 0.5, read(proba, labels, design, seed=s))[0] for s in range(20)]
+        assert np.mean([item.low <= labels[:, 0].mean() <= item.high for item in found]) >= 0.8
+        return np.mean([item.high - item.low for item in found])
+
+    blunt = width(choose_design(proba, 600, gap="knowledge"))
+    assert width(choose_design(proba, 600, gap="knowledge", priors=priors)) < 0.93 * blunt
+    assert width(choose_design(proba, plan.n_rows, gap="knowledge", priors=priors)) / 2 == pytest.approx(0.01, rel=0.15)
+
+
+def test_probabilities_at_another_share():
+    proba, _, priors = rare_here(np.random.default_rng(21), 20_000, prior=0.3, share=0.02)
+    chance = at_likeliest_share(proba[:, 0], priors[0])
+    assert chance.mean() == pytest.approx(sld(proba[:, 0], priors[0]), abs=1e-9)  # where the iterations come to rest
+    assert (np.diff(chance[np.argsort(proba[:, 0])]) >= 0).all()
+    odds, before = chance / (1 - chance), proba[:, 0] / (1 - proba[:, 0])
+    assert np.ptp(np.log(odds / before)) < 1e-9
+    assert at_likeliest_share(np.full(10, 0.3), 0.3) == pytest.approx(np.full(10, 0.3))
+    assert (at_likeliest_share(np.zeros(10), 0.3) < 1e-6).all()
 
 
 def test_a_plan():

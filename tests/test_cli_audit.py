@@ -15,6 +15,8 @@ from gapnlp.audit import audited_estimates, reader_agreement
 from gapnlp.cli.audit import parse_part, parse_width
 from gapnlp.cli.main import app
 from gapnlp.errors import ColumnError, ConfigError, InputError
+from gapnlp.model_dir import load_model_dir
+from gapnlp.prevalence.gap_score import at_likeliest_share
 from gapnlp.taxonomy import LABELS
 
 N_ROWS = 400
@@ -89,6 +91,40 @@ def test_the_plan_says_in_words_what_to_read(labelled):
     assert "it holds all the same" in said
     assert re.search(rf"Next:  gapnlp audit draw \S*{labelled.name} --rows \d+ -o audit.xlsx\n", done.stdout)
     assert "1 rows have no labels (see gap_error) and are left out" in done.stderr
+
+
+def test_the_model_that_labelled_tells_where_its_probabilities_were_calibrated(labelled, tmp_path):
+    model = load_model_dir(None)
+    priors = model.load_validation().priors
+    proba = read_labelled([str(labelled)]).proba
+    lines = labelled.read_text(encoding="utf-8")
+    by_model = tmp_path / "by-model.csv"
+    with labelled.open(newline="", encoding="utf-8") as file, by_model.open("w", newline="", encoding="utf-8") as out:
+        for number, row in enumerate(csv.reader(file)):
+            csv.writer(out).writerow([*row, model.name if number else "gap_model"])
+
+    def foretold(path, *options):
+        done = run("plan", path, "--width", "5pp", "--gap", "policy", "--json", *options)
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)["gaps"]["policy"]["share"], done.stderr
+
+    share, said = foretold(by_model)
+    assert share == pytest.approx(at_likeliest_share(proba[:, 1], priors[1]).mean(), abs=1e-9)
+    assert "at their word" not in said
+    share, said = foretold(labelled)
+    assert share == pytest.approx(proba[:, 1].mean(), abs=1e-9)
+    assert "an unknown model: its probabilities are taken at their word" in " ".join(said.split())
+    refused = run("plan", labelled, "--width", "5pp", "--model", model.path)
+    assert refused.exit_code == 2
+    assert f"this is {model.name}, but the archive was labelled by an unknown model" in " ".join(refused.stderr.split())
+    assert "there is no model directory" in run("plan", labelled, "--width", "5pp", "--model", tmp_path / "none").stderr
+    named = run("plan", by_model, "--width", "5pp", "--gap", "policy", "--model", model.path).stdout
+    assert f"--gap policy --model {model.path}" in named
+    for path in (by_model, labelled):
+        draw(path, f"{path.stem}-audit.csv", "--gap", "policy")
+    plans = [json.loads((path.parent / f"{path.stem}-audit.plan.json").read_text()) for path in (by_model, labelled)]
+    assert plans[0]["cuts"] != plans[1]["cuts"]
+    assert labelled.read_text(encoding="utf-8") == lines
 
 
 def test_the_plan_for_one_gap(labelled):

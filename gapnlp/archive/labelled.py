@@ -37,6 +37,7 @@ class LabelledArchive:
         number: Number of each text's row, from 1, counted through all files. *Shape:* (n,).
         n_words: Words of each text. *Shape:* (n,).
         n_failed: Rows left out because `gap_error` says that they have no labels.
+        models: What `gap_model` says of the others, each once; empty where it is not there.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class LabelledArchive:
     number: IntArray
     n_words: IntArray
     n_failed: int
+    models: tuple[str, ...]
 
 
 def read_labelled(names: Sequence[str], *, text_column: str | None = None) -> LabelledArchive:
@@ -62,6 +64,7 @@ def read_labelled(names: Sequence[str], *, text_column: str | None = None) -> La
     proba: list[list[float]] = []
     decided: list[list[bool]] = []
     number, n_words, text_columns = [], [], []
+    models: dict[str, None] = {}
     n_rows = 0
     for name in names:
         with open_source(name) as source:
@@ -74,6 +77,7 @@ def read_labelled(names: Sequence[str], *, text_column: str | None = None) -> La
                 proba.append([_probability(row, column=item, source=source.name) for item in PROBA_COLUMNS])
                 decided.append(_decisions(row))
                 number.append(n_rows)
+                models |= dict.fromkeys([_plain(row.values.get("gap_model"))])
                 n_words.append(len(str(row.values.get(column) or "").split()))
     if not proba:
         raise InputError(f"{', '.join(names)}: no row has labels; see the column gap_error for the reasons")
@@ -85,6 +89,7 @@ def read_labelled(names: Sequence[str], *, text_column: str | None = None) -> La
         number=np.array(number, dtype=np.int64),
         n_words=np.array(n_words, dtype=np.int64),
         n_failed=n_rows - len(proba),
+        models=tuple(filter(None, models)),
     )
 
 

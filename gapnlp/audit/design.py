@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from gapnlp.audit.interval import stratified_interval
 from gapnlp.errors import ConfigError, CorpusError
+from gapnlp.prevalence.gap_score import at_likeliest_share
 from gapnlp.taxonomy import LABELS
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-MAX_STRATA = 8
+MAX_STRATA = 32
 MIN_PER_STRATUM = 2
 _ROWS_PER_STRATUM = 25
 _FLOORS = np.linspace(0.1, 1.0, 10)  # parts of the rows that are spread evenly, whatever the scores say
@@ -61,7 +62,14 @@ class Draw:
     n_double: int
 
 
-def choose_design(proba: npt.ArrayLike, n_rows: int, *, gap: str = "", confidence: float = 0.95) -> Design:
+def choose_design(
+    proba: npt.ArrayLike,
+    n_rows: int,
+    *,
+    gap: str = "",
+    confidence: float = 0.95,
+    priors: npt.ArrayLike | None = None,
+) -> Design:
     """Choose how to draw: evenly, or for one gap so that its interval becomes as narrow as its scores allow.
 
     Strata by the cumulated standard deviation that the scores foretell, after Dalenius & Hodges (1959, "Minimum
@@ -74,6 +82,9 @@ def choose_design(proba: npt.ArrayLike, n_rows: int, *, gap: str = "", confidenc
         n_rows: Rows to read, from 1 to n_texts.
         gap: A gap's id; empty for a simple random draw.
         confidence: Of the interval to be narrow.
+        priors: Shares at which the probabilities were calibrated, as `ValidationScores.priors` has them: where the
+            gap is rarer in the archive, or more common, they foretell the wrong rows until that is put right. None
+            takes them at their word. *Shape:* (5,).
 
     Raises:
         ConfigError: `n_rows` is out of its range.
@@ -84,10 +95,11 @@ def choose_design(proba: npt.ArrayLike, n_rows: int, *, gap: str = "", confidenc
     if not gap:
         return Design("", (), (n_rows,))
     score = gap_score(f, gap)
-    cuts = _cut(score, n_strata=int(np.clip(n_rows // _ROWS_PER_STRATUM, 1, MAX_STRATA)))
+    chance = foretold_chance(f, gap, priors=priors)
+    cuts = _cut(score, chance, n_strata=int(np.clip(n_rows // _ROWS_PER_STRATUM, 1, MAX_STRATA)))
     stratum = np.searchsorted(cuts, score, side="right")
     n_texts = np.bincount(stratum, minlength=len(cuts) + 1)
-    share = np.bincount(stratum, weights=score, minlength=len(cuts) + 1) / n_texts
+    share = np.bincount(stratum, weights=chance, minlength=len(cuts) + 1) / n_texts
     allocation = _allocate(share, n_texts, n_rows=n_rows, confidence=confidence)
     return Design(gap, tuple(cuts.tolist()), tuple(allocation.tolist()))
 
@@ -133,6 +145,14 @@ def fingerprint(proba: npt.ArrayLike) -> str:
 def gap_score(proba: FloatArray, gap: str) -> FloatArray:
     """Return one gap's probabilities as a flat file keeps them. *Shapes:* (n_texts, 5) in, (n_texts,) out."""
     return np.asarray(np.round(proba[:, LABELS.index(gap)], _DECIMALS))
+
+
+def foretold_chance(proba: FloatArray, gap: str, *, priors: npt.ArrayLike | None) -> FloatArray:
+    """Return the chance that each text has the gap; see `choose_design`. *Shapes:* (n_texts, 5) in, (n_texts,) out."""
+    score = gap_score(proba, gap)
+    if priors is None:
+        return score
+    return at_likeliest_share(score, float(np.asarray(priors, dtype=np.float64)[LABELS.index(gap)]))
 
 
 def checked_proba(proba: npt.ArrayLike) -> FloatArray:
@@ -185,10 +205,11 @@ def foretold_half_width(share: FloatArray, n_texts: IntArray, *, rows: IntArray,
     return np.asarray((high - low) / 2)
 
 
-def _cut(score: FloatArray, *, n_strata: int) -> FloatArray:
+def _cut(score: FloatArray, chance: FloatArray, *, n_strata: int) -> FloatArray:
     """Cut the scores so that each stratum holds as much foretold standard deviation; ties stay together."""
-    rising = np.sort(score)
-    cumulated = np.cumsum(np.sqrt(rising * (1 - rising)))
+    order = np.argsort(score, kind="stable")
+    rising = score[order]
+    cumulated = np.cumsum(np.sqrt(chance * (1 - chance))[order])
     wanted = cumulated[-1] * np.arange(1, n_strata) / n_strata
     places = np.searchsorted(cumulated, wanted)
     cuts = np.unique(rising[np.minimum(places, len(rising) - 1)])

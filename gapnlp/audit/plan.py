@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gapnlp.audit.design import MIN_PER_STRATUM, checked_proba, choose_design, foretold_half_width, gap_score
+from gapnlp.audit.design import MIN_PER_STRATUM, checked_proba, choose_design, foretold_chance, foretold_half_width
 from gapnlp.audit.difference import PRIOR_ROWS, effective_rows
 from gapnlp.errors import ConfigError
 from gapnlp.intervals import wilson_interval
@@ -63,7 +63,14 @@ class Plan:
         return max(item.n_plain for item in self.gaps)
 
 
-def plan_audit(proba: npt.ArrayLike, *, half_width: float, gap: str = "", confidence: float = 0.95) -> Plan:
+def plan_audit(
+    proba: npt.ArrayLike,
+    *,
+    half_width: float,
+    gap: str = "",
+    confidence: float = 0.95,
+    priors: npt.ArrayLike | None = None,
+) -> Plan:
     """Work out how many rows to read, if the scores are as good as they claim.
 
     If they are worse, the interval comes out wider than planned, up to that of plain reading or somewhat
@@ -74,6 +81,7 @@ def plan_audit(proba: npt.ArrayLike, *, half_width: float, gap: str = "", confid
         half_width: The interval is to be the estimate ± this, 0-0.5.
         gap: A gap's id, to draw for it alone; empty to draw at random for all.
         confidence: Between 0 and 1, both excluded.
+        priors: As for `choose_design`. *Shape:* (5,).
 
     Raises:
         ConfigError: `half_width` or `confidence` is out of its range.
@@ -82,26 +90,36 @@ def plan_audit(proba: npt.ArrayLike, *, half_width: float, gap: str = "", confid
     if not 0 < half_width < 0.5:
         raise ConfigError(f"width: got ±{half_width:g} as a share, expected more than 0 and less than 0.5")
     gaps = [gap] if gap else LABELS
-    plans = tuple(_plan_gap(f, label, half_width=half_width, alone=bool(gap), confidence=confidence) for label in gaps)
+    aims = _Aims(half_width, confidence, priors)
+    plans = tuple(_plan_gap(f, label, alone=bool(gap), aims=aims) for label in gaps)
     return Plan(len(f), half_width, confidence, gap, plans)
 
 
-def _plan_gap(f: FloatArray, label: str, *, half_width: float, alone: bool, confidence: float) -> GapPlan:
-    score = gap_score(f, label)
-    share, n_texts = float(score.mean()), len(score)
+@dataclass(frozen=True, slots=True)
+class _Aims:
+    """What is asked of a plan, and what it knows of the probabilities."""
+
+    half_width: float
+    confidence: float
+    priors: npt.ArrayLike | None
+
+
+def _plan_gap(f: FloatArray, label: str, *, alone: bool, aims: _Aims) -> GapPlan:
+    chance = foretold_chance(f, label, priors=aims.priors)
+    share, n_texts, confidence = float(chance.mean()), len(chance), aims.confidence
 
     def plain(n_rows: int) -> float:
         return _half_width(share, effective_rows(n_rows, n_texts), confidence=confidence)
 
     def random(n_rows: int) -> float:
-        effect = foretold_effect(score, n_rows=n_rows)
+        effect = foretold_effect(chance, n_rows=n_rows)
         return _half_width(share, effective_rows(n_rows, n_texts) / effect, confidence=confidence)
 
     def stratified(n_rows: int) -> float:
-        return _stratified_half_width(f, label, n_rows=n_rows, confidence=confidence)
+        return _stratified_half_width(f, label, chance, n_rows=n_rows, aims=aims)
 
-    n_plain = _smallest(plain, half_width, n_texts=n_texts)
-    n_rows = _smallest(stratified if alone else random, half_width, n_texts=n_texts)
+    n_plain = _smallest(plain, aims.half_width, n_texts=n_texts)
+    n_rows = _smallest(stratified if alone else random, aims.half_width, n_texts=n_texts)
     return GapPlan(label, share, n_rows, n_plain)
 
 
@@ -119,12 +137,12 @@ def foretold_effect(score: FloatArray, *, n_rows: int) -> float:
     return trust * effect + (1 - trust)
 
 
-def _stratified_half_width(f: FloatArray, label: str, *, n_rows: int, confidence: float) -> float:
-    design = choose_design(f, n_rows, gap=label, confidence=confidence)
-    stratum, score = design.stratum(f), gap_score(f, label)
+def _stratified_half_width(f: FloatArray, label: str, chance: FloatArray, *, n_rows: int, aims: _Aims) -> float:
+    design = choose_design(f, n_rows, gap=label, confidence=aims.confidence, priors=aims.priors)
+    stratum = design.stratum(f)
     n_texts = np.bincount(stratum, minlength=len(design.n_rows))
-    share = np.bincount(stratum, weights=score, minlength=len(design.n_rows)) / n_texts
-    return float(foretold_half_width(share, n_texts, rows=np.asarray(design.n_rows), confidence=confidence))
+    share = np.bincount(stratum, weights=chance, minlength=len(design.n_rows)) / n_texts
+    return float(foretold_half_width(share, n_texts, rows=np.asarray(design.n_rows), confidence=aims.confidence))
 
 
 def _half_width(share: float, n_effective: float, *, confidence: float) -> float:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gapnlp.archive.labelled import LabelledArchive
     from gapnlp.audit import Draw, GapPlan, Plan
+    from gapnlp.prevalence.gap_score import FloatArray
 
 WORDS_PER_MINUTE = 238  # silent reading of English, Brysbaert (2019, "How many words do we read per minute?")
 SECONDS_TO_DECIDE = 15  # and to mark it; a guess, said to be one
@@ -33,6 +34,10 @@ GapName = Annotated[str | None, typer.Option("--gap", metavar="GAP", help="Draw 
 TextColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column with the text.", show_default="told by its name")
 ]
+ModelDir = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="DIR", help="The model that labelled LABELLED.", show_default="the shipped model"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -45,6 +50,7 @@ def plan(
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="How often the interval is to hold the true share.")
     ] = 0.95,
+    model: ModelDir = None,
     text_column: TextColumn = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,11 +69,12 @@ def plan(
     half_width = parse_width(width)
     label = resolve_gap(gap) if gap is not None else ""
     archive = read_labelled(_files(labelled), text_column=text_column)
-    made = plan_audit(archive.proba, half_width=half_width, gap=label, confidence=confidence)
+    priors = _priors(archive, model)
+    made = plan_audit(archive.proba, half_width=half_width, gap=label, confidence=confidence, priors=priors)
     if as_json:
         print_json(plan_as_dict(made, archive))
     else:
-        _print_plan(made, archive)
+        _print_plan(made, archive, model=model)
 
 
 @app.command()
@@ -83,6 +90,7 @@ def draw(
     double: Annotated[
         str, typer.Option(metavar="PART", help="Part that a second reader reads too, such as 20%.")
     ] = "0%",
+    model: ModelDir = None,
     text_column: TextColumn = None,
     id_column: Annotated[str | None, typer.Option(metavar="NAME", help="A column to copy beside the text.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace AUDIT, and what lies beside it.")] = False,
@@ -106,7 +114,8 @@ def draw(
     files = AuditFiles.beside(output)
     _check_output(files, labelled, force=force)
     archive = read_labelled(_files(labelled), text_column=text_column)
-    drawn = draw_rows(archive.proba, choose_design(archive.proba, rows, gap=label), seed=seed, double=part)
+    design = choose_design(archive.proba, rows, gap=label, priors=_priors(archive, model) if label else None)
+    drawn = draw_rows(archive.proba, design, seed=seed, double=part)
     texts = read_texts(archive, archive.number[drawn.rows].tolist(), id_column=id_column)
     write_audit(files, drawn, archive=archive, texts=texts, seed=seed)
     summary = {
@@ -205,7 +214,34 @@ def _check_output(files: Any, labelled: list[str], *, force: bool) -> None:
         )
 
 
-def _print_plan(made: Plan, archive: LabelledArchive) -> None:
+def _priors(archive: LabelledArchive, model: Path | None) -> FloatArray | None:
+    """Return the shares at which the archive's probabilities were calibrated; None, with a note, if nobody knows.
+
+    Raises:
+        ModelError: A model that was named cannot be used.
+        InputError: A model that was named did not label the archive.
+    """
+    from gapnlp.errors import InputError, ModelError
+    from gapnlp.model_dir import load_model_dir
+
+    by = ", ".join(archive.models) or "an unknown model"
+    try:
+        loaded = load_model_dir(model)
+        if archive.models == (loaded.name,):
+            return loaded.load_validation().priors
+        if model is not None:
+            raise InputError(f"--model {model}: this is {loaded.name}, but the archive was labelled by {by}")
+    except ModelError:
+        if model is not None:
+            raise
+    err_console().print(
+        f"Labelled by {by}: its probabilities are taken at their word. Name the model with --model DIR; where a gap is "
+        "rarer here than where it was checked, fewer rows will do."
+    )
+    return None
+
+
+def _print_plan(made: Plan, archive: LabelledArchive, *, model: Path | None) -> None:
     console = out_console()
     points = f"±{100 * made.half_width:g} points"
     what = f"the share of {made.gap}" if made.gap else "the share of every gap"
@@ -222,7 +258,7 @@ def _print_plan(made: Plan, archive: LabelledArchive) -> None:
     )
     console.print(_plan_table(made))
     console.print(_plan_advice(made))
-    typer.echo(f"\nNext:  {_draw_command(made, archive)}")  # in one piece, to be pasted
+    typer.echo(f"\nNext:  {_draw_command(made, archive, model=model)}")  # in one piece, to be pasted
 
 
 def _plan_table(made: Plan) -> Table:
@@ -230,7 +266,7 @@ def _plan_table(made: Plan) -> Table:
     from rich.table import Table
 
     table = Table("gap", box=box.SIMPLE_HEAD)
-    for heading in ("share by model", "rows to read", "without model", "saved"):
+    for heading in ("share foretold", "rows to read", "without model", "saved"):
         table.add_column(heading, justify="right")
     for item in made.gaps:
         table.add_row(item.label, f"{item.share:.1%}", f"{item.n_rows:,}", f"{item.n_plain:,}", _saving(item))
@@ -259,11 +295,12 @@ def _saving(item: GapPlan) -> str:
     return f"{max(1 - item.n_rows / item.n_plain, 0):.0%}"
 
 
-def _draw_command(made: Plan, archive: LabelledArchive) -> str:
+def _draw_command(made: Plan, archive: LabelledArchive, *, model: Path | None) -> str:
     import shlex
 
     names = " ".join(shlex.quote(name) for name in archive.names)
     option = f" --gap {made.gap}" if made.gap else ""
+    option += f" --model {shlex.quote(str(model))}" if model is not None else ""
     return f"gapnlp audit draw {names} --rows {made.n_rows}{option} -o audit.xlsx"
 
 

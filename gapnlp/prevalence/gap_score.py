@@ -54,6 +54,12 @@ class ValidationScores:
         object.__setattr__(self, "proba", proba)
         object.__setattr__(self, "labels", labels.astype(np.bool_))
 
+    @property
+    def priors(self) -> FloatArray:
+        """Share of the rows with each gap, kept half a row inside 0-1. *Shape:* (5,)."""
+        half = 0.5 / len(self.labels)
+        return np.asarray(np.clip(self.labels.mean(axis=0), half, 1 - half))
+
 
 @dataclass(frozen=True, slots=True)
 class GapRows:
@@ -133,6 +139,24 @@ def sld(proba_column: npt.ArrayLike, prior: float, *, counts: npt.ArrayLike | No
     return likeliest_share(gains(proba_column, prior=prior), prior=prior, counts=counts)
 
 
+def at_likeliest_share(proba_column: npt.ArrayLike, prior: float) -> FloatArray:
+    """Turn probabilities calibrated at one share into those at the share under which the scores are likeliest.
+
+    Saerens, Latinne & Decaestecker (2002), equation 4, at what `sld` finds.
+
+    Args:
+        proba_column: As for `sld`. *Shape:* (n_texts,).
+        prior: As for `sld`.
+
+    Returns:
+        Probabilities in the same order as before. *Shape:* (n_texts,).
+    """
+    g = gains(proba_column, prior=prior)
+    half = 0.5 / len(g)
+    q = min(max(likeliest_share(g, prior=prior), half), 1 - half)
+    return np.asarray(q * (1 + g) / (1 + q * g))
+
+
 def likeliest_share(g: FloatArray, *, prior: float, counts: npt.ArrayLike | None = None) -> float:
     """Do what `sld` does, from gains. *Shape:* (n_texts,)."""
     weight = np.ones(1) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -172,13 +196,12 @@ def fit_gap_rows(validation: ValidationScores) -> tuple[GapRows, ...]:
     The recalibration shapes the score and no more: the estimate is right for any score, so that fitting it
     and measuring m0 and m1 on the same rows leaves no error of first order.
     """
-    n = len(validation.proba)
     slopes, intercepts = fit_platt(logit(validation.proba), validation.labels)
+    priors = validation.priors
     fitted = []
     for j, label in enumerate(LABELS):
         has = validation.labels[:, j]
-        prior = float(np.clip(has.mean(), 0.5 / n, 1 - 0.5 / n))
-        slope, intercept = float(slopes[j]), float(intercepts[j])
+        prior, slope, intercept = float(priors[j]), float(slopes[j]), float(intercepts[j])
         g = gains(validation.proba[:, j], prior=prior, slope=slope, intercept=intercept)
         fitted.append(GapRows(label, slope, intercept, prior, g[~has], g[has]))
     return tuple(fitted)

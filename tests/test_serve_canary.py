@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import logging
 import sys
@@ -15,6 +16,7 @@ from service_world import CANARY, BrokenEngine, SlowEngine, fake_world
 
 from serve.logs import configure_logging
 from serve.settings import Settings
+from serve.upload import MEDIA_TYPES
 
 ROUTES = ["/v1/classify", "/v1/prevalence", "/v1/feedback", "/predict", "/v2/models/tiny/infer"]
 TEXT = f"slow said {CANARY}"
@@ -48,6 +50,11 @@ RAW = [
     f'{{"text": "{CANARY} \\ud800"}}'.encode(),
     CANARY.encode("utf-16"),
     CANARY.encode() + b"\xff",
+]
+ARCHIVES = [
+    f"comment\n{TEXT}\n".encode(),
+    f"{CANARY},more\n{TEXT},{CANARY}\n".encode(),
+    f'{{"{CANARY}": "{TEXT}"}}\n{CANARY}\n'.encode(),
 ]
 
 
@@ -92,6 +99,11 @@ def send_everything(world, log):
             again = world.send(path, gzip.compress(body), content_encoding="gzip", idempotency_key="k")
             check(world, again, log)
             statuses.add(again.status_code)
+    archives = itertools.product((*RAW, *ARCHIVES), MEDIA_TYPES.values(), ("", f"?text_column={CANARY}"))
+    for body, media_type, query in archives:
+        answer = world.send(f"/v1/classify/archive{query}", body, content_type=media_type)
+        check(world, answer, log)
+        statuses.add(answer.status_code)
     return statuses
 
 

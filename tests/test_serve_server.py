@@ -152,7 +152,11 @@ async def _load(life, port, key):
 
 
 async def _watch_readiness(life, port):
-    """Ask for readiness, each time on a new connection, until nobody listens."""
+    """Ask for readiness, each time on a new connection, until nobody listens.
+
+    A connection that is made in the very moment in which the door closes is cut off instead of refused: of two hundred
+    a second, one may be.
+    """
     while True:
         client = Client(port)
         try:
@@ -161,8 +165,10 @@ async def _watch_readiness(life, port):
             life.refused_after = life.since()
             return
         except LostError as exc:
-            life.lost.append(str(exc))
-            return
+            if life.since() < DRAIN_SECONDS:
+                life.lost.append(str(exc))
+                return
+            continue
         if status == 503:
             life.unready_after = min(life.unready_after, life.since())
         await client.close()

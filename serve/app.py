@@ -93,7 +93,7 @@ def _middleware(settings: Settings, *, metrics: Metrics, tracer: TracerProvider 
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key"],
-                expose_headers=["Retry-After", "X-Request-ID"],
+                expose_headers=["Content-Disposition", archive.ROWS_HEADER, "Retry-After", "X-Request-ID"],
             )
         )
     layers += [

@@ -31,7 +31,8 @@ MEDIA_TYPES: Mapping[Kind, str] = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "parquet": "application/vnd.apache.parquet",
 }
-N_ROWS = 64  # read at a time: no more texts of one archive stand before a ticket in the queue
+N_ROWS = 64  # taken from the file at a time
+N_CHARACTERS = 8000  # read at a time, or one text: no more of an archive stands before a ticket in the queue
 _PATIENCE_SECONDS = 3600
 _RETRY_SECONDS = 60
 
@@ -99,7 +100,7 @@ class Labelling:
         """Return one prediction per row, with an `error` where it cannot be read."""
         errors = [row.error or self._flaw(row.values.get(self.text_column)) for row in rows]
         texts = [str(row.values[self.text_column]) for row, error in zip(rows, errors, strict=True) if not error]
-        found = await self._predict(texts)
+        found = [one for part in _parts(texts) for one in await self._predict(part)]
         self.on_predictions(found, len(rows) - len(texts))
         rest = iter(found)
         return [failed(error, model=self.model).prediction if error else next(rest) for error in errors]
@@ -125,3 +126,17 @@ class Labelling:
                 if len(texts) == 1:
                     return [failed("the model failed on this text", model=self.model).prediction]
                 return [found for text in texts for found in await self._predict([text])]
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Cut texts into parts of about `N_CHARACTERS`."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and size + len(text) > N_CHARACTERS:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part

@@ -10,6 +10,9 @@ import tempfile
 import threading
 from pathlib import Path
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from archive_bodies import ARCHIVES, ROWS
 from service_world import CANARY, SECONDS, SlowEngine, fake_classifier, fake_world, wait_until
@@ -302,18 +305,64 @@ def test_an_archive_may_take_longer_to_come_than_a_text(tmp_path):
         assert sent[0]["status"] == 408
 
 
-def test_a_full_disk_is_told(world, monkeypatch):
-    class Full:
-        def __enter__(self):
-            raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("fails_from", ["open", "write", "flush"])
+def test_a_full_disk_is_told(world, monkeypatch, aside, fails_from):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def __exit__(self, *_):
-            pass
+    def temporary_file(**options):
+        if fails_from == "open":
+            full()
+        file = tempfile.NamedTemporaryFile(**options)  # noqa: SIM115  who asked for it closes it
+        close = file.close
+        monkeypatch.setattr(file, fails_from, full)
+        monkeypatch.setattr(file, "close", lambda: (close(), full()))
+        return file
 
-    monkeypatch.setattr(archive, "NamedTemporaryFile", lambda **_: Full())
+    monkeypatch.setattr(archive, "NamedTemporaryFile", temporary_file)
     answer = send(world, b"comment\nslow\n")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
-    monkeypatch.undo()
+    assert (answer.status_code, answer.headers.get("retry-after")) == (503, "60")
+    monkeypatch.setattr(archive, "NamedTemporaryFile", tempfile.NamedTemporaryFile)
+    for _ in range(3):
+        assert labelled(send(world, b"comment\nslow\n"))
+
+
+def test_long_texts_do_not_fill_the_queue(tmp_path):
+    engine = GatedEngine()
+    with fake_world(tmp_path, engine=engine) as world:
+        body = b"comment\n" + b"".join(b"slow %d " % i * 2000 + b"\n" for i in range(70))
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(send(world, body)))
+        thread.start()
+        assert engine.begun.acquire(timeout=SECONDS)
+        assert not world.service.batcher.is_full()
+        assert world.service.batcher.n_waiting <= 1
+        engine.gate.set()
+        thread.join()
+    assert [row["gap_error"] for row in labelled(answers[0])] == [""] * 70
+
+
+def test_a_workbook_counts_as_what_is_in_it(world):
+    book = openpyxl.Workbook()
+    for row in (("comment",), ("slow",), ("x" * 30_000,), ("y" * 30_000,)):
+        book.active.append(row)
+    out = io.BytesIO()
+    book.save(out)
+    assert len(out.getvalue()) < MAX
+    answer = send(world, out.getvalue(), "xlsx")
+    assert (answer.status_code, answer.json()["detail"]) == (413, "the body, unpacked, may have 50,000 bytes")
+
+
+def test_a_parquet_file_that_is_damaged_further_on_is_refused_before_anything_is_answered(world):
+    out = io.BytesIO()
+    pq.write_table(pa.table({"comment": [f"slow {i} {i * 7919 % 1000}" for i in range(3000)]}), out, row_group_size=500)
+    body = bytearray(out.getvalue())
+    assert len(body) < MAX
+    assert labelled(send(world, bytes(body), "parquet"))
+    body[len(body) // 2 : len(body) // 2 + 200] = b"\xff" * 200
+    answer = send(world, bytes(body), "parquet")
+    assert answer.status_code == 422
+    assert "cannot be read as PARQUET" in answer.json()["detail"]
 
 
 def test_an_archive_needs_a_key_that_may_classify(tmp_path):

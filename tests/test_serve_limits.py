@@ -13,7 +13,7 @@ from service_world import fake_world, running, settings_for, wait_until
 from serve.app import create_app
 from serve.helpdesk import load_connectors
 from serve.helpdesk.preview import preview_ticket
-from serve.middleware.body import unpacker
+from serve.middleware.body import find_unpacker
 from serve.problem import ProblemError
 
 MAX = 50_000
@@ -109,7 +109,7 @@ def test_a_bomb_is_stopped_while_it_is_unpacked(world, packing):
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])
 def test_no_more_of_a_bomb_is_ever_in_memory_than_may_be(packing):
     bomb = PACKINGS[packing](b" " * 40_000_000)
-    unpack = unpacker(packing, max_bytes=MAX)
+    unpack = find_unpacker(packing, max_bytes=MAX).unpack
     tracemalloc.start()
     try:
         with pytest.raises(ProblemError):
@@ -117,6 +117,23 @@ def test_no_more_of_a_bomb_is_ever_in_memory_than_may_be(packing):
         assert tracemalloc.get_traced_memory()[1] < 10 * MAX
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate", "raw deflate"])
+@pytest.mark.parametrize("size", [100, 10_000, 10**9])
+def test_what_is_much_when_unpacked_comes_a_piece_at_a_time(packing, size):
+    body = b"".join(b"%d " % (i * 7919 % 1000) for i in range(300_000)) + b" " * 5_000_000
+    packed = PACKINGS[packing](body)
+    unpacker = find_unpacker(packing.removeprefix("raw "), max_bytes=len(body))
+    pieces = []
+    for start in range(0, len(packed), size):
+        chunk = packed[start : start + size]
+        is_last = start + len(chunk) == len(packed)
+        pieces.append(unpacker.unpack(chunk, is_last))
+        while unpacker.holds_more:
+            pieces.append(unpacker.unpack(b"", is_last))
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 2**20
 
 
 def test_a_bomb_in_a_bomb_is_not_unpacked_twice(world):

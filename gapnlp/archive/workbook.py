@@ -132,10 +132,24 @@ def _quietly(rows: Iterator[Any]) -> Iterator[Any]:
 def check_inflated_size(path: Path, *, name: str) -> None:
     """Refuse a zip file that would inflate to more than a workbook can honestly need.
 
+    Raises:
+        InputError: No zip file, or too large inflated.
+    """
+    inflated, packed = sizes_of(path, name=name)
+    if inflated > MAX_INFLATED or (inflated > _RATIO_FROM and inflated > MAX_RATIO * packed):
+        raise InputError(
+            f"{name}: would inflate from {packed:,} to {inflated:,} bytes, more than a workbook needs "
+            f"(at most {MAX_INFLATED:,} bytes, and {MAX_RATIO} times its size); save it as CSV if it is sound"
+        )
+
+
+def sizes_of(path: Path, *, name: str) -> tuple[int, int]:
+    """Return how many bytes a workbook holds, inflated and packed, without inflating it.
+
     The sizes are those of the zip directory; the zip reader stops at them, so they cannot lie.
 
     Raises:
-        InputError: No zip file, or too large inflated.
+        InputError: No zip file, or no workbook.
     """
     try:
         with zipfile.ZipFile(path) as book:
@@ -144,13 +158,7 @@ def check_inflated_size(path: Path, *, name: str) -> None:
         raise InputError(f"{name}: damaged or no XLSX workbook ({exc}); save it again as .xlsx") from exc
     if "[Content_Types].xml" not in {entry.filename for entry in entries}:
         raise InputError(f"{name}: a zip file, but no XLSX workbook; unpack it, or save it as .xlsx")
-    inflated = sum(entry.file_size for entry in entries)
-    packed = max(sum(entry.compress_size for entry in entries), 1)
-    if inflated > MAX_INFLATED or (inflated > _RATIO_FROM and inflated > MAX_RATIO * packed):
-        raise InputError(
-            f"{name}: would inflate from {packed:,} to {inflated:,} bytes, more than a workbook needs "
-            f"(at most {MAX_INFLATED:,} bytes, and {MAX_RATIO} times its size); save it as CSV if it is sound"
-        )
+    return sum(entry.file_size for entry in entries), max(sum(entry.compress_size for entry in entries), 1)
 
 
 class _TimelessZip(zipfile.ZipFile):

@@ -228,7 +228,7 @@ class Batcher:
         with self._lock:
             while True:
                 lane = self._lanes[0]
-                jobs = lane.take(self._limits.tokens_per_batch)
+                jobs = lane.take(self._limits.tokens_per_batch, on_drop=self._drop)
                 if jobs:
                     for job in jobs:
                         self._count(job.request, -1, -job.tokens)
@@ -236,6 +236,11 @@ class Batcher:
                 if len(self._lanes) == 1:
                     return None
                 del self._lanes[0]
+
+    def _drop(self, job: Job) -> None:
+        """Count a job as gone, unless its request is over: that counts all that is left of it."""
+        if not job.request.done.done():
+            self._count(job.request, -1, -job.tokens)
 
     def _deliver(self, cache: PredictionCache, jobs: Sequence[Job], results: Sequence[_Result], seconds: float) -> None:
         for job, result in zip(jobs, results, strict=True):

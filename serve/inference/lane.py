@@ -94,9 +94,14 @@ class Lane:
         """Let a job wait."""
         self.buckets.setdefault(_bucket(job.tokens), deque()).append(job)
 
-    def take(self, most_tokens: int) -> list[Job]:
-        """Take the oldest job, and after it those of its length until there are tokens enough."""
-        heads = [bucket for bucket in list(self.buckets) if self._drop_dead(bucket)]
+    def take(self, most_tokens: int, *, on_drop: Callable[[Job], object]) -> list[Job]:
+        """Take the oldest job, and after it those of its length until there are tokens enough.
+
+        Args:
+            most_tokens: That many, unless the first job has more.
+            on_drop: Told of the jobs that were dropped on the way: nobody waits for them any more.
+        """
+        heads = [bucket for bucket in list(self.buckets) if self._drop_dead(bucket, on_drop)]
         if not heads:
             return []
         jobs = self.buckets[min(heads, key=lambda bucket: self.buckets[bucket][0].order)]
@@ -104,16 +109,18 @@ class Lane:
         tokens = taken[0].tokens
         while jobs and tokens + jobs[0].tokens <= most_tokens:
             job = jobs.popleft()
-            if not job.request.is_over():
-                taken.append(job)
-                tokens += job.tokens
+            if job.request.is_over():
+                on_drop(job)
+                continue
+            taken.append(job)
+            tokens += job.tokens
         return taken
 
-    def _drop_dead(self, bucket: int) -> bool:
+    def _drop_dead(self, bucket: int, on_drop: Callable[[Job], object]) -> bool:
         """Drop the jobs at the head that nobody waits for any more; say whether one is left."""
         jobs = self.buckets[bucket]
         while jobs and jobs[0].request.is_over():
-            jobs.popleft()
+            on_drop(jobs.popleft())
         if not jobs:
             del self.buckets[bucket]
         return bool(jobs)

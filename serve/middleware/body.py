@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _GZIP = 16 + zlib.MAX_WBITS
 _METHODS = frozenset({"POST", "PUT", "PATCH"})
 _ENCODINGS = "gzip, deflate"
+_STEP = 2**20  # bytes that are unpacked at once: more would hold up everybody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +71,20 @@ class BodyMiddleware:
     def _body_of(self, scope: Scope, receive: Receive) -> _Body:
         headers = Headers(scope=scope)
         limits = self._by_path.get(scope["path"], self._limits)
-        unpack = unpacker(headers.get("content-encoding", ""), max_bytes=limits.max_bytes)
+        unpacker = find_unpacker(headers.get("content-encoding", ""), max_bytes=limits.max_bytes)
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limits.max_bytes:
             raise too_large(limits.max_bytes)
-        return _Body(receive, unpack=unpack, limits=limits)
+        return _Body(receive, unpacker=unpacker, limits=limits)
 
 
 class _Body:
     """One body on its way in."""
 
-    def __init__(self, receive: Receive, *, unpack: Callable[[bytes, bool], bytes] | None, limits: BodyLimits) -> None:
+    def __init__(self, receive: Receive, *, unpacker: Unpacker | None, limits: BodyLimits) -> None:
         self._receive = receive
-        self._unpack = unpack
+        self._unpacker = unpacker
+        self._more = True
         self._left = limits.max_bytes
         self._limits = limits
         self._ends_at = asyncio.get_running_loop().time() + limits.seconds
@@ -98,17 +100,22 @@ class _Body:
         """Return the next message of the client; only after `begin`."""
         if self._is_read:
             return await self._receive()
-        message, self._first = self._first or await self._in_time(), None
-        if message["type"] != "http.request":
-            return message
-        chunk, more = message.get("body", b""), message.get("more_body", False)
+        chunk = b""
+        if self._unpacker is None or not self._unpacker.holds_more:
+            message, self._first = self._first or await self._in_time(), None
+            if message["type"] != "http.request":
+                return message
+            chunk, self._more = message.get("body", b""), message.get("more_body", False)
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise too_large(self._limits.max_bytes)
+            if self._unpacker is None:
+                self._is_read = not self._more
+                return message
+        piece = self._unpacker.unpack(chunk, not self._more)
+        more = self._more or self._unpacker.holds_more
         self._is_read = not more
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise too_large(self._limits.max_bytes)
-        if self._unpack is None:
-            return message
-        return {"type": "http.request", "body": self._unpack(chunk, not more), "more_body": more}
+        return {"type": "http.request", "body": piece, "more_body": more}
 
     async def _in_time(self) -> Message:
         try:
@@ -118,10 +125,8 @@ class _Body:
             raise ProblemError(SLOW_CLIENT, f"the whole body must come within {self._limits.seconds:g} s") from None
 
 
-def unpacker(encoding: str, *, max_bytes: int) -> Callable[[bytes, bool], bytes] | None:
-    """Return what unpacks a body chunk by chunk, or None where nothing is packed.
-
-    What is returned takes a chunk and whether it is the last, and raises `ProblemError`.
+def find_unpacker(encoding: str, *, max_bytes: int) -> Unpacker | None:
+    """Return what unpacks a body, or None where nothing is packed.
 
     Raises:
         ProblemError: The encoding is unknown.
@@ -133,31 +138,47 @@ def unpacker(encoding: str, *, max_bytes: int) -> Callable[[bytes, bool], bytes]
         raise ProblemError(
             MEDIA, f"expected no Content-Encoding, or one of {_ENCODINGS}", headers={"Accept-Encoding": _ENCODINGS}
         )
-    return _Inflater(name, max_bytes=max_bytes).unpack
+    return Unpacker(name, max_bytes=max_bytes)
 
 
-class _Inflater:
-    """Unpack gzip, or deflate with its wrapper or, as some clients send it, without."""
+class Unpacker:
+    """Unpack gzip, or deflate with its wrapper or, as some clients send it, without; a step at a time.
+
+    Attributes:
+        holds_more: There is more to come of what was put in, before the next chunk.
+    """
 
     def __init__(self, name: str, *, max_bytes: int) -> None:
+        self.holds_more = False
         self._zlib = None if name == "deflate" else zlib.decompressobj(_GZIP)
         self._max_bytes = max_bytes
         self._left = max_bytes
 
     def unpack(self, chunk: bytes, is_last: bool) -> bytes:
+        """Put a chunk in, and take the next piece out.
+
+        Args:
+            chunk: Of the packed body; empty while `holds_more`.
+            is_last: Whether it is the last chunk.
+
+        Raises:
+            ProblemError: The body is larger than may be, or damaged.
+        """
         if chunk and self._zlib is None:
             # RFC 1950: the low four bits of the first byte are 8; of a bare deflate block they practically never are.
             self._zlib = zlib.decompressobj(zlib.MAX_WBITS if chunk[0] & 15 == 8 else -zlib.MAX_WBITS)
         if self._zlib is None:
             return b""
+        most = min(self._left + 1, _STEP)
         try:
-            unpacked = self._zlib.decompress(chunk, self._left + 1)
+            unpacked = self._zlib.decompress(self._zlib.unconsumed_tail + chunk, most)
         except zlib.error:
             raise ProblemError(MALFORMED, "the body is not packed as its Content-Encoding says") from None
         self._left -= len(unpacked)
         if self._left < 0:
             raise too_large(self._max_bytes)
-        if self._zlib.unused_data or (is_last and not self._zlib.eof):
+        self.holds_more = len(unpacked) == most and not self._zlib.eof
+        if self._zlib.unused_data or (is_last and not self.holds_more and not self._zlib.eof):
             raise ProblemError(MALFORMED, "the packed body is cut short, or something follows it")
         return unpacked
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gapnlp.archive.columns import GAP_COLUMNS
 from gapnlp.archive.format import TEXT_KINDS, FileFormat, Kind
 from gapnlp.archive.inputs import find_text_column
 from gapnlp.archive.reader import open_file
+from gapnlp.archive.workbook import sizes_of
 from gapnlp.errors import ColumnError, InputError
+from serve.middleware.body import too_large
 from serve.problem import BUSY, INVALID, MEDIA, UNAVAILABLE, ProblemError, retry_after
 from serve.routes.document import KEYED, WITH_BODY, LeanRoute, documented
 from serve.service import Service, service_of
@@ -32,8 +36,10 @@ if TYPE_CHECKING:
 
 PATH = "/v1/classify/archive"
 SOURCE = "archive"
-_ROWS_HEADER = "Gapnlp-Rows"
+ROWS_HEADER = "Gapnlp-Rows"
+_NAME = "the archive"
 _DISK_SECONDS = 60
+_LOOK_ROWS = 8192
 _KINDS: dict[str, Kind] = {
     **{media_type: kind for kind, media_type in MEDIA_TYPES.items()},
     "application/csv": "csv",
@@ -76,7 +82,7 @@ class _Asked:
     **documented(
         files=tuple(MEDIA_TYPES.values()),
         media_types=[MEDIA_TYPES[kind] for kind in TEXT_KINDS],
-        headers={_ROWS_HEADER: {"description": "Rows of the archive.", "schema": {"type": "integer"}}},
+        headers={ROWS_HEADER: {"description": "Rows of the archive.", "schema": {"type": "integer"}}},
         problems=[*WITH_BODY, *KEYED, INVALID, BUSY, UNAVAILABLE],
         parameters=_PARAMETERS,
     ),
@@ -93,7 +99,7 @@ async def classify_archive(request: Request) -> Response:
     async with AsyncExitStack() as stack:
         stack.enter_context(service.uploads.take())
         path = await _put_aside(request, stack, suffix=f".{asked.kind}")
-        source, text_column = await asyncio.to_thread(_open, path, asked)
+        source, text_column = await asyncio.to_thread(_open, path, asked, max_bytes=service.settings.max_upload_bytes)
         stack.callback(source.close)
         labelling = Labelling(
             source=source,
@@ -106,7 +112,8 @@ async def classify_archive(request: Request) -> Response:
         )
         headers = {
             "Content-Disposition": f'attachment; filename="labelled.{asked.output}"',
-            _ROWS_HEADER: str(source.n_rows),
+            ROWS_HEADER: str(source.n_rows),
+            "X-Accel-Buffering": "no",  # nginx hands rows on as they come
         }
         answer = _Answer(labelling.content(), headers=headers, media_type=MEDIA_TYPES[asked.output])
         answer.holds = stack.pop_all()
@@ -147,7 +154,7 @@ def _asked(request: Request) -> _Asked:
 async def _put_aside(request: Request, stack: AsyncExitStack, *, suffix: str) -> Path:
     """Write the body to a file that goes when the stack is closed: readers look into a file more than once."""
     try:
-        file = stack.enter_context(NamedTemporaryFile(prefix="gapnlp-upload-", suffix=suffix))  # noqa: SIM115  the stack closes it
+        file = stack.enter_context(_temporary_file(suffix))
         async for chunk in request.stream():
             await asyncio.to_thread(file.write, chunk)
         await asyncio.to_thread(file.flush)
@@ -157,27 +164,41 @@ async def _put_aside(request: Request, stack: AsyncExitStack, *, suffix: str) ->
     return Path(file.name)
 
 
-def _open(path: Path, asked: _Asked) -> tuple[Source, str]:
+@contextmanager
+def _temporary_file(suffix: str) -> Iterator[Any]:
+    file = NamedTemporaryFile(prefix="gapnlp-upload-", suffix=suffix)  # noqa: SIM115  it is closed below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # a disk that was full when it was written to is full still
+            file.close()
+
+
+def _open(path: Path, asked: _Asked, *, max_bytes: int) -> tuple[Source, str]:
     """Open an archive and find its texts; what the readers say may hold what was sent, and is not passed on."""
-    kind = asked.kind.upper()
-    try:
-        source = open_file(path, file_format=FileFormat(asked.kind), name="the archive")
-    except InputError:
-        raise ProblemError(
-            INVALID,
-            f"the archive cannot be read as {kind}, which its Content-Type says it is: expected columns with a name "
-            "each, and at least one row;  gapnlp classify  tells more of such a file",
-        ) from None
-    try:
-        return source, find_text_column(source, asked=asked.text_column)
-    except ColumnError:
-        source.close()
-        told = asked.text_column is not None
-        why = "none has the name in text_column" if told else "put the name of the one with the text in text_column"
-        raise ProblemError(INVALID, f"the archive has {len(source.columns):,} columns: {why}") from None
-    except InputError:
-        source.close()
-        raise ProblemError(INVALID, "the archive has the columns that labelling adds: send it without them") from None
+    with ExitStack() as stack:
+        try:
+            if asked.kind == "xlsx" and sizes_of(path, name=_NAME)[0] > max_bytes:
+                raise too_large(max_bytes)
+            source = open_file(path, file_format=FileFormat(asked.kind), name=_NAME)
+            stack.callback(source.close)
+            if set(source.columns) & set(GAP_COLUMNS):
+                raise ProblemError(INVALID, "the archive has the columns that labelling adds: send it without them")
+            if asked.kind == "parquet":  # the others are looked through when they are opened
+                deque(source.chunks(_LOOK_ROWS), maxlen=0)
+            text_column = find_text_column(source, asked=asked.text_column)
+        except ColumnError:
+            told = asked.text_column is not None
+            why = "none has the name in text_column" if told else "put the name of the one with the text in text_column"
+            raise ProblemError(INVALID, f"the archive has {len(source.columns):,} columns: {why}") from None
+        except InputError:
+            raise ProblemError(
+                INVALID,
+                f"the archive cannot be read as {asked.kind.upper()}, which its Content-Type says it is: expected "
+                "columns with a name each, and rows;  gapnlp classify  tells more of such a file",
+            ) from None
+        stack.pop_all()
+        return source, text_column
 
 
 def _count(service: Service, predictions: Sequence[Prediction], n_unread: int) -> None:

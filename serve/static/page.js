@@ -38,7 +38,8 @@ async function send(path, body, type) {
   try {
     answer = await fetch(path, { method: "POST", headers, body });
   } catch {
-    throw new Error("The service cannot be reached. Is it still running?");
+    const refused = type === "application/json" ? "" : " Or it would not take the file.";
+    throw new Error(`The service cannot be reached. Is it still running?${refused}`);
   }
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
@@ -60,7 +61,7 @@ function explain(answer, problem) {
 
 function explainFile(answer, problem) {
   if (answer.status === 413) return "The file is too large for the service.";
-  if (answer.status === 422) return `The service says: ${problem.detail}.`;
+  if ([422, 429, 503].includes(answer.status) && problem.detail) return `The service says: ${problem.detail}.`;
   return explain(answer, problem);
 }
 
@@ -231,6 +232,8 @@ const TYPES = {
   parquet: "application/vnd.apache.parquet",
 };
 
+let labelledUrl = "";
+
 async function label(event) {
   event.preventDefault();
   say("archive-problem", "");
@@ -248,16 +251,20 @@ async function label(event) {
   byId("archive-status").textContent = "Sending …";
   await busy(byId("archive"), async () => {
     try {
+      byId("archive-progress").textContent = "";
       const answer = await send(`v1/classify/archive${query}`, file, type);
       const labelled = await received(answer);
       const name = answer.headers.get("Content-Disposition").match(/filename="labelled(\.\w+)"/)[1];
       const link = make("a", { text: `Save ${stem}-labelled${name}` });
-      link.href = URL.createObjectURL(labelled);
+      URL.revokeObjectURL(labelledUrl); // or every file would stay in memory
+      labelledUrl = link.href = URL.createObjectURL(labelled);
       link.download = `${stem}-labelled${name}`;
+      byId("archive-progress").textContent = "";
       byId("archive-status").replaceChildren("Done. ", link);
       link.focus();
     } catch (error) {
       say("archive-problem", error.message);
+      byId("archive-progress").textContent = "";
       byId("archive-status").replaceChildren();
     }
   });
@@ -269,6 +276,7 @@ async function received(answer) {
   const type = answer.headers.get("Content-Type");
   const pieces = [];
   const reader = answer.body.getReader();
+  byId("archive-status").textContent = "Reading …";
   let lines = type.startsWith("text/") ? -1 : 0; // the first one names the columns
   for (;;) {
     const { done, value } = await reader.read().catch(() => {
@@ -278,7 +286,7 @@ async function received(answer) {
     pieces.push(value);
     for (const byte of value) lines += byte === 10;
     const rows = Math.min(lines, total).toLocaleString();
-    byId("archive-status").textContent = `Reading: ${rows} of ${total.toLocaleString()} rows …`;
+    byId("archive-progress").textContent = `${rows} of ${total.toLocaleString()} rows`;
   }
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from alembic import command
@@ -23,15 +25,19 @@ _LOCK = 0x6761706E  # any number that other programs are unlikely to lock
 _one_at_a_time = threading.Lock()  # Alembic keeps what it works on in its modules
 
 
-def migrate(conn: Connection) -> None:
-    """Apply the migrations that are missing, in the open transaction: all of them or none.
+def migrate(begin: Callable[[], AbstractContextManager[Connection]]) -> None:
+    """Apply the migrations that are missing, in one transaction: all of them or none.
 
-    Processes that start together wait for each other: in SQLite the transaction holds the writer's lock.
+    Processes that start together wait for each other: in SQLite the transaction holds the writer's lock. Threads wait
+    before they connect: SQLite's patience with a new file is short.
+
+    Args:
+        begin: Opens a transaction.
 
     Raises:
         StoreVersionError: The database is of a newer version.
     """
-    with _one_at_a_time:
+    with _one_at_a_time, begin() as conn:
         _migrate(conn)
 
 

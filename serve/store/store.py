@@ -59,8 +59,7 @@ class Store:
         with told_plainly():
             store = cls(make_engine(parse_url(url)))
         try:
-            with store.begin() as conn:
-                migrate(conn)
+            migrate(store.begin)
         except BaseException:
             store.close()
             raise

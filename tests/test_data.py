@@ -75,7 +75,9 @@ def test_every_row_stands_in_one_split_and_passes_the_checks(corpus, more):
     rows = [*(e for part in corpus.values() for e in part), *more]
     assert len(rows) == len({e.id for e in rows}) == 7199
     n_sets = {"c": 3, "d": 2, "e": 2, "f": 1, "g": 1, "h": 8, "k": 7}
-    assert {e.id[:4] for e in more} == {f"{letter}{n:02d}-" for letter, last in n_sets.items() for n in range(1, last + 1)}
+    assert {e.id[:4] for e in more} == {
+        f"{letter}{n:02d}-" for letter, last in n_sets.items() for n in range(1, last + 1)
+    }
     assert {e.id[0] for part in corpus.values() for e in part} == {"a", "b"}
     assert check_examples(rows) == rows
     assert all(set(e.evidence) == set(e.labels) for e in rows)

@@ -32,6 +32,7 @@ from gapnlp.prevalence.gap_score import (
     fit_gap_score,
     gains,
     likeliest_share,
+    proba_of_gains,
     score_gains,
 )
 from gapnlp.prevalence.shift import ALARM_LEVEL, label_shift_p_value
@@ -135,7 +136,7 @@ def observe(pool: Pool, rows: GapRows, counts: npt.NDArray[np.int64], *, share: 
         share=share,
         truth=float(counts @ pool.labels[:, gap]) / n,
         counted=float(counts @ pool.decided[:, gap]) / n,
-        probabilistic=float(counts @ (rows.prior * (1 + g) / (1 + rows.prior * g))) / n,
+        probabilistic=float(counts @ proba_of_gains(g, q=rows.prior)) / n,
         likeliest=likeliest_share(g, prior=rows.prior, counts=counts),
         score=score,
         mean=float(counts @ score_gains(g, q=score.q)) / n,
@@ -388,8 +389,13 @@ def _error_table(figures: Figures) -> list[str]:
             means = [mean_of(at, field) for field in fields]
             shown = [f"{100 * value:.2f}" for value in means]
             lines.append(table_row(title, "all" if n is None else f"{n:,}", *shown, f"{means[0] / means[-1]:.2f}"))
-    told = "The probabilistic count, the mean of recalibrated probabilities, supposes that the archive is natural."
-    return [*lines, "", told, ""]
+    return [
+        *lines,
+        "",
+        "`probabilistic` is the mean of the recalibrated probabilities: it supposes that a score means the same",
+        "chance in the archive as among the validation rows, which holds for natural archives alone.",
+        "",
+    ]
 
 
 def _few_table(rows: Sequence[Figures]) -> list[str]:

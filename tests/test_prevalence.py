@@ -220,4 +220,7 @@ def test_the_benchmark_runs_small_and_tells_the_naive_bootstrap_fails(monkeypatc
     assert len(figures["shifted"]) == 5 * 2 * 2
     assert benchmark.mean_of(figures["shifted"], "covered") > 0.85
     assert benchmark.mean_of(figures["shifted"], "naive_counted") < 0.5
+    for part, is_better in (("shifted", False), ("natural", True)):  # it supposes what holds in natural archives alone
+        errors = [benchmark.mean_of(figures[part], field) for field in ("error_probabilistic", "error")]
+        assert (errors[0] < errors[1]) is is_better
     assert (tmp_path / "prevalence.md").read_text() == capsys.readouterr().out

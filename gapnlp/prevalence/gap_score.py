@@ -154,7 +154,7 @@ def at_likeliest_share(proba_column: npt.ArrayLike, prior: float) -> FloatArray:
     g = gains(proba_column, prior=prior)
     half = 0.5 / len(g)
     q = min(max(likeliest_share(g, prior=prior), half), 1 - half)
-    return np.asarray(q * (1 + g) / (1 + q * g))
+    return proba_of_gains(g, q=q)
 
 
 def likeliest_share(g: FloatArray, *, prior: float, counts: npt.ArrayLike | None = None) -> float:
@@ -188,6 +188,11 @@ def gains(proba_column: npt.ArrayLike, *, prior: float, slope: float = 1.0, inte
 def score_gains(g: FloatArray, *, q: float) -> FloatArray:
     """Turn gains into the scores. *Shape:* kept."""
     return np.asarray(g / (1 + q * g))
+
+
+def proba_of_gains(g: FloatArray, *, q: float) -> FloatArray:
+    """Turn gains into probabilities, 0-1, where the share is `q`. *Shape:* kept."""
+    return np.asarray(q * (1 + g) / (1 + q * g))
 
 
 def fit_gap_rows(validation: ValidationScores) -> tuple[GapRows, ...]:
